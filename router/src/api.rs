@@ -1,0 +1,107 @@
+//! What a gateway hands to the router and what it gets back. Nothing here blocks and nothing here is chat:
+//! a gateway knows sessions, frames and events as bytes.
+
+use bytes::Bytes;
+use roost_proto::v1::{ServerFrame, client_frame};
+
+/// A user's number, 1 to 2^63-1 (`roost.proto`).
+pub type UserId = u64;
+/// A device's number within its user, 1 to 2^31-1 (`roost.proto`).
+pub type DeviceId = u32;
+
+/// Where a session lives: gateway, shard, slot of the shard's slab, and the slot's generation, so that a late
+/// effect can never reach a successor in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// Number of the gateway process (0 in the embedded default).
+    pub gateway: u16,
+    /// Shard within the gateway.
+    pub shard: u16,
+    /// Slot within the shard's slab.
+    pub slot: u32,
+    /// Generation of the slot.
+    pub generation: u32,
+}
+
+/// What a gateway asks of the router.
+#[derive(Debug)]
+pub enum Request {
+    /// A session was authenticated; answered by `Welcome`, then by the events past the device's cursor.
+    Attach {
+        /// The session.
+        session: SessionId,
+        /// Its user.
+        user: UserId,
+        /// Its device.
+        device: DeviceId,
+    },
+    /// The session's connection is gone. Idempotent; a session that was replaced is ignored.
+    Detach {
+        /// The session.
+        session: SessionId,
+        /// Its user.
+        user: UserId,
+        /// Its device.
+        device: DeviceId,
+    },
+    /// A frame with a body (heartbeats end in the gateway).
+    Frame {
+        /// The session it came from.
+        session: SessionId,
+        /// Its user.
+        user: UserId,
+        /// Its device.
+        device: DeviceId,
+        /// `ClientFrame.id`: 0 wants no answer.
+        id: u32,
+        /// What it asks.
+        body: client_frame::Body,
+    },
+}
+
+/// What the router wants a shard to do, after the batch that caused it is durable.
+#[derive(Debug, Clone)]
+pub struct Effect {
+    /// For this session; dropped by the shard where the generation has moved on.
+    pub session: SessionId,
+    /// What to do.
+    pub action: Action,
+}
+
+/// One thing a shard does for a session.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Send this frame (Welcome, Sent, Error, ...).
+    Frame(Box<ServerFrame>),
+    /// Send `ServerFrame { event }`: the bytes are the encoded `roost.v1.Event`, encoded once for all sessions.
+    Event(Bytes),
+    /// Send `GoAway` with the reason and close with this RFC 6455 close code.
+    Close {
+        /// Close code, RFC 6455 section 7.4.
+        code: u16,
+        /// For the GoAway and the close frame; at most 123 bytes.
+        reason: &'static str,
+    },
+}
+
+/// The way back to the shards. Called from router threads; it must not block.
+pub trait Outlet: Send + Sync + 'static {
+    /// Hands effects over in order, taking those it has room for from the front of `effects` (all of one shard).
+    /// What stays is offered again; meanwhile the router stops taking requests (limits: `effects_held_max`).
+    fn deliver(&self, shard: u16, effects: &mut std::collections::VecDeque<Effect>);
+}
+
+/// The router's queue is full: the request comes back, to be offered again. The shard stops reading meanwhile.
+#[derive(Debug)]
+pub struct Full(pub Request);
+
+/// How an account's creation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountOutcome {
+    /// Durable now.
+    Created,
+    /// The number is taken.
+    Exists,
+    /// Not stored (disk full or failing); try again.
+    Unavailable,
+}
