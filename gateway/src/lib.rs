@@ -1,0 +1,3 @@
+//! The gateway: bytes to envelopes and back.
+
+pub mod auth;
