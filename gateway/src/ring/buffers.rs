@@ -39,7 +39,7 @@ impl BufferRing {
         Ok(buffers)
     }
 
-    /// The first `bytes` of buffer `id`, which a completion has just named.
+    /// Takes buffer `id` over from the kernel: a completion has just named it.
     pub fn claim(&mut self, id: u16) {
         assert!(!mem::replace(&mut self.held[usize::from(id)], true), "the kernel named a buffer it did not have");
     }

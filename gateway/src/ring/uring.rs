@@ -16,6 +16,9 @@ use crate::limits;
 
 const BUFFER_GROUP: u16 = 0;
 
+/// The memory of each send in flight.
+type Sending = HashMap<Token, Vec<u8>, FxBuildHasher>;
+
 /// One io_uring with what it needs: a listener, a table of direct descriptors, receive buffers, a wake-up.
 ///
 /// Invariant: `sending` owns the memory of every send from its submission to its completion, so the kernel never
@@ -25,7 +28,7 @@ pub struct Uring {
     listener: TcpListener,
     wake: OwnedFd,
     buffers: BufferRing,
-    sending: HashMap<Token, Vec<u8>, FxBuildHasher>,
+    sending: Sending,
 }
 
 impl Uring {
@@ -67,16 +70,16 @@ impl Uring {
             let _ = self.ring.submit();
         }
     }
+}
 
-    fn completion(&mut self, entry: &cqueue::Entry) -> Completion {
-        let token = Token(entry.user_data());
-        let buffer = cqueue::buffer_select(entry.flags());
-        if let Some(id) = buffer {
-            self.buffers.claim(id);
-        }
-        let sent = if token.op() == Some(Op::Send) { self.sending.remove(&token) } else { None };
-        Completion { token, result: entry.result(), more: cqueue::more(entry.flags()), buffer, sent }
+fn completion(entry: &cqueue::Entry, buffers: &mut BufferRing, sending: &mut Sending) -> Completion {
+    let token = Token(entry.user_data());
+    let buffer = cqueue::buffer_select(entry.flags());
+    if let Some(id) = buffer {
+        buffers.claim(id);
     }
+    let sent = if token.op() == Some(Op::Send) { sending.remove(&token) } else { None };
+    Completion { token, result: entry.result(), more: cqueue::more(entry.flags()), buffer, sent }
 }
 
 impl Ring for Uring {
@@ -129,12 +132,15 @@ impl Ring for Uring {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
             Err(error) => return Err(error),
         }
-        while let Some(entry) = self.ring.completion().next() {
-            let completion = self.completion(&entry);
-            if completion.token.op() == Some(Op::Wake) && !completion.more {
-                self.watch_wake();
-            }
+        let Self { ring, buffers, sending, .. } = self;
+        let mut wake_ended = false;
+        for entry in ring.completion() {
+            let completion = completion(&entry, buffers, sending);
+            wake_ended |= completion.token.op() == Some(Op::Wake) && !completion.more;
             into.push(completion);
+        }
+        if wake_ended {
+            self.watch_wake();
         }
         Ok(())
     }

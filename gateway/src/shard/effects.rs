@@ -1,7 +1,7 @@
 //! What the router wants done, and the drain.
 
 use roost_proto::v1;
-use roost_router::{Action, Effect};
+use roost_proto::tier::{Action, Effect};
 
 use super::{Shard, slot::Life};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use roost_router::Request;
+use roost_proto::tier::Request;
 
 use super::{
     Shard,

@@ -19,7 +19,7 @@ use std::{
 };
 
 use quanta::Instant;
-use roost_router::{Effect, Full, Request, SessionId};
+use roost_proto::tier::{Effect, Full, Request, SessionId};
 
 use crate::{
     conn::{Ask, Next, Note, Phase, Rules, Turn, close_code},
