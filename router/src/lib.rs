@@ -1,6 +1,28 @@
 //! What a message means: partitions as deterministic state machines, their store, and the threads that run them.
+//!
+//! [`start`] opens the store and returns a [`Router`]; its [`Handle`]s take requests from gateways, and effects come back
+//! through the [`Outlet`] once the batch that caused them is durable.
 #![forbid(unsafe_code)]
 
 mod api;
+mod config;
+mod error;
+mod handle;
+pub mod limits;
+pub mod partition;
+pub mod record;
+mod runtime;
+pub mod store;
+
+/// The types of `proto/log.proto`, generated; `tests/generated.rs` keeps them current.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unused)]
+pub mod log {
+    include!("generated/roost.log.v1.rs");
+}
 
 pub use api::{AccountOutcome, Action, DeviceId, Effect, Full, Outlet, Request, SessionId, UserId};
+pub use config::{Config, Rules};
+pub use error::{StartError, StoreError};
+pub use handle::{Handle, Router, start, start_with_store};
+pub use partition::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use runtime::Stats;
