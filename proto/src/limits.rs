@@ -1,7 +1,8 @@
 //! What a peer's bytes may cost. Each limit has a name, a unit and the error of whoever goes past it.
 
 /// Levels of nested messages in a protobuf frame. The contract needs five
-/// (`ServerFrame.history.message.to.user`); past the limit: `codec::DecodeError`.
+/// (`ServerFrame.history.message.to.user`); past the limit: `codec::DecodeError`. JSON needs
+/// none: what it knows nests no deeper than the contract, and what it does not know is skipped without recursion.
 pub const MESSAGE_DEPTH_MAX: u32 = 16;
 
 /// Memory, in bytes, of the elements of repeated fields of one frame, apart from the content they carry.
