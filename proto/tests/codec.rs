@@ -111,7 +111,7 @@ fn elements_are_paid_for_in_both_encodings() {
 #[test]
 fn nesting_is_bounded_in_both_encodings() {
     // An unknown group in a group, as deep as the input is long: the only way to nest past the contract.
-    let groups = |depth: usize| [vec![0xa3, 0x06].repeat(depth), vec![0xa4, 0x06].repeat(depth)].concat();
+    let groups = |depth: usize| [[0xa3, 0x06].repeat(depth), [0xa4, 0x06].repeat(depth)].concat();
     assert!(decode_client_frame(Proto, &groups(MESSAGE_DEPTH_MAX as usize - 1)).is_ok());
     for depth in [MESSAGE_DEPTH_MAX as usize + 2, 30_000] {
         let error = decode_client_frame(Proto, &groups(depth));

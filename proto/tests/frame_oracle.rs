@@ -218,12 +218,12 @@ impl Frame {
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
         out.push(self.first);
         if length < 126 && self.length_bytes_min == 0 {
-            out.push(masked | length as u8);
+            out.push(masked + length as u8);
         } else if length < 65536 && self.length_bytes_min <= 2 {
-            out.push(masked | 126);
+            out.push(masked + 126);
             out.extend((length as u16).to_be_bytes());
         } else {
-            out.push(masked | 127);
+            out.push(masked + 127);
             out.extend(length.to_be_bytes());
         }
         out.extend(self.mask.iter().flatten());
@@ -311,7 +311,9 @@ fn frame_soup() -> impl Strategy<Value = Stream> {
     );
     vec(frame, 1..8).prop_map(|frames| {
         let mut stream = Vec::new();
-        frames.iter().for_each(|frame| frame.write(&mut stream));
+        for frame in &frames {
+            frame.write(&mut stream);
+        }
         stream.resize(stream.len() + PADDING_BYTES, 0);
         Stream(stream)
     })

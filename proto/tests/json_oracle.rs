@@ -91,10 +91,8 @@ fn ask(cases: &[Case]) -> Vec<Answer> {
         .spawn()
         .unwrap_or_else(|error| panic!("{PYTHON}: {error}; apt install python3 python3-protobuf"));
     let mut stdin = python.stdin.take().expect("stdin is piped");
-    let input: String = cases
-        .iter()
-        .map(|case| format!("{}\t{}\t{}\n", case.of.name, hex(&case.binary), case.json))
-        .collect();
+    let lines = cases.iter().map(|case| format!("{}\t{}\t{}\n", case.of.name, hex(&case.binary), case.json));
+    let input = lines.collect::<Vec<_>>().concat();
     // A script that cannot import protobuf ends without reading: what it says then is below.
     let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = python.wait_with_output().expect("python ends");
@@ -118,7 +116,7 @@ fn answer(line: &str) -> Answer {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -336,11 +334,11 @@ const ODD: &[&str] = &[
     r#"{"group":{"rename":""}}"#,
     r#"{"group":{"rename":"\ud83d\ude00"}}"#,
     r#"{"group":{"rename":"\ud83d"}}"#,
-    r#"null"#,
+    r"null",
     r#"{"id":1}x"#,
     r#" {"id" : 1 } "#,
     r#"{"id":1,}"#,
-    r#"{id:1}"#,
+    r"{id:1}",
     r#"{"ID":1}"#,
     r#"{"id":NaN}"#,
     r#"{"history":{"with":{"group":"1"},"limit":"5"}}"#,
@@ -359,6 +357,6 @@ const ODD_THEIRS: &[&str] = &[
     r#"{"ack":"5"}"#,
     r#"{"send":{"to":[]}}"#,
     r#"{"ack":{"upTo":"1","up_to":"2"}}"#,
-    r#"[]"#,
+    r"[]",
     r#""""#,
 ];
