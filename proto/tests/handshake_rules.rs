@@ -117,16 +117,30 @@ fn the_request_line() {
     bad(&replaced(0, "GET /v1/ws HTTP/1.0"), "HTTP/1.1");
     bad(&replaced(0, "GET /v1/ws HTTP/2.0"), "version");
     bad(&replaced(0, "GET /v1/ws"), "");
-    bad(&replaced(0, "GET /v1/ws#top HTTP/1.1"), "fragment");
-    bad(&replaced(0, "GET /v1/w\u{e9} HTTP/1.1"), "ASCII");
+    for target in ["/v1/ws#top", "/v1/w\u{e9}", "/<", "/>", "/\"", "/`", "/?a=<"] {
+        bad(&replaced(0, &format!("GET {target} HTTP/1.1")), "percent-encoded");
+    }
+    // Browsers leave these as they are.
+    taken(&replaced(0, "GET /a|b?a={`|^} HTTP/1.1"));
     bad(&replaced(0, "GET v1/ws HTTP/1.1"), "begin with /");
     bad(&replaced(0, "GET * HTTP/1.1"), "begin with /");
-    bad(&replaced(0, "GET ftp://localhost/v1/ws HTTP/1.1"), "begin with /");
+    for target in [
+        "ftp://localhost/v1/ws",
+        "http:///v1/ws",
+        "http://",
+        "http://a^b/",
+        "http://[::1/",
+        "http://a:b/",
+        "http://:80/",
+    ] {
+        bad(&replaced(0, &format!("GET {target} HTTP/1.1")), "begin with /");
+    }
     bad(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "request line");
     for (target, path, query) in [
         ("http://localhost:9000/v1/ws?a=1", "/v1/ws", Some("a=1")),
         ("WS://localhost:9000", "/", None),
         ("https://localhost?a", "/", Some("a")),
+        ("ws://[::1]:9000/v1/ws", "/v1/ws", None),
         ("/?", "/", Some("")),
         ("/a?b?c", "/a", Some("b?c")),
     ] {
@@ -170,6 +184,7 @@ fn a_key_is_sixteen_bytes() {
         "dGhlIHNhbXBsZSBub25jZR==", // bits left over
         "dGhlIHNhbXBsZSBub25j-_==", // the other alphabet
         "dGhlIHNhbXBsZSBub25jZQ==dGhlIHNhbXBsZSBub25jZQ==",
+        "AAAAAAAAAAA=AAAAAAAAAAA=", // padding inside
     ] {
         bad(&replaced(4, &format!("Sec-WebSocket-Key: {key}")), "16 bytes");
     }
