@@ -16,7 +16,7 @@ use super::limits::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN};
 use super::routes::Shared;
 use super::server::Peer;
 
-pub use roost_router::AccountOutcome;
+pub use roost_proto::tier::AccountOutcome;
 
 /// What [`Accounts::create`] returns.
 pub type AccountFuture = Pin<Box<dyn Future<Output = AccountOutcome> + Send>>;
