@@ -30,10 +30,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let deadline = Duration::from_millis(BODY_READ_MS_MAX);
         let bytes = match tokio::time::timeout(deadline, Bytes::from_request(request, state)).await {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => return Err(too_large()),
+            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(too_large());
+            }
             Ok(Err(_)) => return Err(Refusal::bad_request("The body ended too early; send it again.")),
             Err(_) => {
-                return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body took too long; send it again."));
+                return Err(Refusal::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "The body took too long; send it again.",
+                ));
             }
         };
         // serde's message would repeat values of the body, which holds a password: only the place is told.

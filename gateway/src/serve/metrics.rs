@@ -37,7 +37,9 @@ const COUNTERS: &[Column] = &[
     ("accept_errors", "Accepts that failed: the table or the machine was full", |stats| &stats.accept_errors),
     ("ended", "Connections that are gone", |stats| &stats.ended),
     ("upgraded", "Upgrades answered with 101", |stats| &stats.upgraded),
-    ("handshakes_timed_out", "Connections whose handshake took too long", |stats| &stats.handshakes_timed_out),
+    ("handshakes_timed_out", "Connections whose handshake took too long", |stats| {
+        &stats.handshakes_timed_out
+    }),
     ("reaped", "Sessions closed because nothing came from them", |stats| &stats.reaped),
     ("messages_received", "Whole WebSocket messages that came", |stats| &stats.messages_received),
     ("frames_sent", "Frames of the router that were sent", |stats| &stats.frames_sent),
@@ -68,12 +70,22 @@ impl Collector for Shards {
             let values = self.0.iter().map(|stats| cell(stats).value());
             by_shard(&mut encoder, name, help, values, |value| ConstGauge::new(value as i64))?;
         }
-        self.by_number(&mut encoder, "refused", "Upgrades refused, by HTTP status", "status", &REFUSAL_STATUSES, |stats| {
-            &stats.refused
-        })?;
-        self.by_number(&mut encoder, "closed", "Sessions closed by the gateway, by close code", "code", &CLOSE_CODES, |stats| {
-            &stats.closed
-        })
+        self.by_number(
+            &mut encoder,
+            "refused",
+            "Upgrades refused, by HTTP status",
+            "status",
+            &REFUSAL_STATUSES,
+            |stats| &stats.refused,
+        )?;
+        self.by_number(
+            &mut encoder,
+            "closed",
+            "Sessions closed by the gateway, by close code",
+            "code",
+            &CLOSE_CODES,
+            |stats| &stats.closed,
+        )
     }
 }
 
