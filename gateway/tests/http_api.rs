@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use roost_gateway::auth::{Identity, Keys};
+use roost_gateway::auth::Keys;
+use roost_gateway::conn::Identity;
 use roost_gateway::http::{
     AccountFuture, AccountOutcome, Accounts, AccountsUnavailable, HttpConfig, HttpService, Services,
     WebSocketAddress, limits, start,
