@@ -192,6 +192,7 @@ elements.text.oninput = fitComposer;
 
 /** As high as what is written, up to the style's limit. */
 function fitComposer() {
-  elements.text.style.height = "auto";
-  elements.text.style.height = `${elements.text.scrollHeight}px`;
+  const { style, offsetHeight, clientHeight } = elements.text;
+  style.height = "auto";
+  style.height = `${elements.text.scrollHeight + offsetHeight - clientHeight}px`;
 }

@@ -19,9 +19,9 @@ const STATUS = {
 /** What a mark is called, and how it is drawn. */
 const MARKS = {
   queued: ["Waiting to be sent", "M8 4.6V8l2.4 1.6M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0z"],
-  sent: ["Sent", "M4 8.5l3.2 3.2L14 4.8"],
-  delivered: ["Delivered", "M1.5 8.5l3.2 3.2 6.8-6.9M8.6 10.6l1.1 1.1 6.8-6.9"],
-  read: ["Read", "M1.5 8.5l3.2 3.2 6.8-6.9M8.6 10.6l1.1 1.1 6.8-6.9"],
+  sent: ["Sent", "M4 8.6l3.3 3.2L14 5"],
+  delivered: ["Delivered", "M1 8.6l3.3 3.2L11 5M8 11l.9.8L15.8 5"],
+  read: ["Read", "M1 8.6l3.3 3.2L11 5M8 11l.9.8L15.8 5"],
   failed: ["Not sent", "M9 4.5v5M9 12.2v.1"],
 };
 

@@ -5,13 +5,16 @@ mod browser;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use browser::{Browser, Driver, Look};
 use roost_client::harness::Gateway;
+use roost_proto::codec::Encoding;
 
 const ALICE: &str = "4917000001";
 const BOB: &str = "4930000002";
 const NOBODY: &str = "4999999999";
+/// Text that a careless page would take for markup, and characters outside the basic plane.
+const MARKUP: &str = "<img src=x onerror=alert(1)> 🐦";
 const PASSWORD: &str = "correct horse";
 
 /// Long enough for any step on a loaded machine; a step that hangs fails after it.
@@ -40,14 +43,10 @@ async fn two_people_chat_and_a_killed_gateway_loses_nothing() -> Result<()> {
 
 async fn scenario(gateway: &mut Gateway, alice: &Browser, bob: &Browser) -> Result<()> {
     accounts(alice, bob).await?;
-    marks(alice, bob).await?;
-    let mut said = vec![
-        format!("out read {}", "Good morning! Did the birds wake you, too?"),
-        format!("in {}", "They did. Coffee at nine?"),
-        format!("out read {}", "Perfect. <b>I bring</b> the croissants 🥐"),
-    ];
-    alice.sees(&said).await?;
-    pictures(alice, bob).await?;
+    programs_write(gateway, alice).await?;
+    let mut said = marks(alice, bob).await?;
+    alice.picture("desktop").await?;
+    bob.picture("phone").await?;
     killed_while_idle(gateway, alice, bob, &mut said).await?;
     killed_while_sending(gateway, alice, bob, &mut said).await?;
     reloaded(alice, bob, &said).await?;
@@ -72,33 +71,63 @@ async fn accounts(alice: &Browser, bob: &Browser) -> Result<()> {
     bob.shows("#status", "Connected").await?;
 
     alice.open_conversation(NOBODY).await?;
-    alice.write("Anybody there?").await?;
+    alice.write("Is this still your number?").await?;
     alice.shows(".failure", "There is no account with this number.").await
 }
 
-/// Sent while the other is away, delivered when he comes back, read when he looks.
-async fn marks(alice: &Browser, bob: &Browser) -> Result<()> {
-    let page = bob.leave().await?;
-    alice.open_conversation(BOB).await?;
-    alice.write("Good morning! Did the birds wake you, too?").await?;
-    alice.sees(&["out sent Good morning! Did the birds wake you, too?"]).await?;
-    bob.goto(&page).await?;
-    bob.shows(&format!("[data-peer='{ALICE}'] .badge"), "1").await?;
-    alice.sees(&["out delivered Good morning! Did the birds wake you, too?"]).await?;
-    bob.picture("phone-list").await?;
-    bob.click(&format!("[data-peer='{ALICE}']")).await?;
-    bob.sees(&["in Good morning! Did the birds wake you, too?"]).await?;
-    alice.sees(&["out read Good morning! Did the birds wake you, too?"]).await?;
-
-    bob.write("They did. Coffee at nine?").await?;
-    bob.sees(&["in Good morning! Did the birds wake you, too?", "out read They did. Coffee at nine?"])
-        .await?;
-    alice.write("Perfect. <b>I bring</b> the croissants 🥐").await
+/// Whoever speaks the protocol can write to a page; what is not looked at counts as unread.
+async fn programs_write(gateway: &Gateway, alice: &Browser) -> Result<()> {
+    let texts: [(u64, &[&str]); 2] = [
+        (33_140_000_003, &["The nest box camera is online again", "Two eggs since this morning"]),
+        (4_420_000_004, &["Shall we walk along the river on Sunday?"]),
+    ];
+    for (from, texts) in texts {
+        let (status, body) =
+            gateway.request("POST", "/v1/users", &format!(r#"{{"user":{from},"password":"{PASSWORD}"}}"#))?;
+        ensure!(status == 201, "{status}: {body}");
+        let (mut program, _) = gateway.connect(from, 1, Encoding::Proto)?;
+        for (n, text) in texts.iter().enumerate() {
+            program.say(ALICE.parse()?, &[n as u8], text.as_bytes())?;
+        }
+        alice.shows(&format!("[data-peer='{from}'] .badge"), &texts.len().to_string()).await?;
+    }
+    Ok(())
 }
 
-async fn pictures(alice: &Browser, bob: &Browser) -> Result<()> {
-    alice.picture("desktop").await?;
-    bob.picture("phone").await
+/// Sent while the other is away, delivered when he comes back, read when he looks. Returns what Alice sees in the end.
+async fn marks(alice: &Browser, bob: &Browser) -> Result<Vec<String>> {
+    let first = "Up already? The swifts are back!";
+    let page = bob.leave().await?;
+    alice.open_conversation(BOB).await?;
+    alice.write(first).await?;
+    alice.sees(&[format!("out sent {first}")]).await?;
+    bob.goto(&page).await?;
+    bob.shows(&format!("[data-peer='{ALICE}'] .badge"), "1").await?;
+    alice.sees(&[format!("out delivered {first}")]).await?;
+    bob.picture("phone-list").await?;
+    bob.click(&format!("[data-peer='{ALICE}']")).await?;
+    bob.sees(&[format!("in {first}")]).await?;
+    alice.sees(&[format!("out read {first}")]).await?;
+
+    let mut said = vec![format!("out read {first}")];
+    for (writer, text) in [
+        (bob, "I heard them! A dozen at least, right above the roof."),
+        (bob, "Coffee at nine?"),
+        (alice, "Yes. I bring croissants."),
+        (alice, "And the binoculars, of course"),
+        (bob, "Perfect"),
+    ] {
+        writer.write(text).await?;
+        said.push(if std::ptr::eq(writer, alice) {
+            format!("out read {text}")
+        } else {
+            format!("in {text}")
+        });
+        // One after the other, so that both sides have them in one order.
+        alice.sees(&said).await?;
+        bob.sees(&mirror(&said)).await?;
+    }
+    Ok(said)
 }
 
 /// Both write while the gateway is down; all of it arrives, once and in order.
@@ -136,18 +165,19 @@ async fn killed_while_sending(
     said: &mut Vec<String>,
 ) -> Result<()> {
     const BURST: usize = 30;
-    tokio::try_join!(alice.write_burst("from Alice", BURST), bob.write_burst("from Bob", BURST))?;
+    let from_alice = format!("{MARKUP} from Alice");
+    tokio::try_join!(alice.write_burst(&from_alice, BURST), bob.write_burst("from Bob", BURST))?;
     alice.has_answers_beyond(said.len()).await?;
     gateway.kill()?;
     alice.shows("#status", "Reconnecting").await?;
     gateway.restart()?;
-    let expected: Vec<String> = (0..BURST).map(|n| format!("out read from Alice {n}")).collect();
+    let expected: Vec<String> = (0..BURST).map(|n| format!("out read {MARKUP} from Alice {n}")).collect();
     alice.sees_among("out", said, &expected).await?;
     let expected: Vec<String> = (0..BURST).map(|n| format!("in from Bob {n}")).collect();
     alice.sees_among("in", said, &expected).await?;
     let expected: Vec<String> = (0..BURST).map(|n| format!("out read from Bob {n}")).collect();
     bob.sees_among("out", &mirror(said), &expected).await?;
-    let expected: Vec<String> = (0..BURST).map(|n| format!("in from Alice {n}")).collect();
+    let expected: Vec<String> = (0..BURST).map(|n| format!("in {MARKUP} from Alice {n}")).collect();
     bob.sees_among("in", &mirror(said), &expected).await?;
     *said = alice.messages().await?;
     Ok(())

@@ -48,6 +48,8 @@ impl Driver {
         }
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
+            // The page writes times and days as the reader's system does.
+            .env("LANGUAGE", "en_GB")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0)
@@ -84,14 +86,13 @@ impl Driver {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            "--lang=en-GB",
         ]
         .map(str::to_owned)
         .to_vec();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
         let mut options = json!({});
         match look {
-            Look::DesktopLight => arguments.push("--window-size=1180,760".to_owned()),
+            Look::DesktopLight => arguments.push("--window-size=1180,900".to_owned()),
             Look::PhoneDark => {
                 // 0 is dark in Chromium's settings.
                 arguments.push("--blink-settings=preferredColorScheme=0".to_owned());
@@ -186,7 +187,7 @@ impl Browser {
     /// Types a message and Enter.
     pub async fn write(&self, text: &str) -> Result<()> {
         // The driver types characters of the basic plane only; a person's keyboard knows more.
-        let script = "const text = document.querySelector('#text'); text.focus(); text.value = arguments[0];";
+        let script = "document.querySelector('#text').value = arguments[0];";
         self.client.execute(script, vec![json!(text)]).await?;
         let field = self.client.find(Locator::Css("#text")).await?;
         Ok(field.send_keys("\n").await?)
