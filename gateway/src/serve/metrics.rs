@@ -136,10 +136,18 @@ impl Collector for Router {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let stats = self.0.stats();
         let counters = [
-            ("router_messages", "Messages accepted, those answered as duplicates not counted", stats.messages),
+            (
+                "router_messages",
+                "Messages accepted, those answered as duplicates not counted",
+                stats.messages,
+            ),
             ("router_events", "Events stored in streams", stats.events),
             ("router_batches", "Batches committed", stats.batches),
-            ("router_commit_us", "Microseconds spent in commits, all router threads together", stats.commit_us),
+            (
+                "router_commit_us",
+                "Microseconds spent in commits, all router threads together",
+                stats.commit_us,
+            ),
             ("router_store_errors", "Reads and commits of the store that failed", stats.store_errors),
             ("router_unavailable", "Requests answered UNAVAILABLE", stats.refused),
         ];
