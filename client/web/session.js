@@ -31,6 +31,8 @@ export class Session {
   #connection;
   #onChange;
   #payloadBytesMax = 65_536;
+  /** What the server's clock is ahead of ours; its times and ours stand in one list. */
+  #clockAheadMs = 0;
   /** Numbers to which a message, and about whose messages a Read, is on its way. */
   #sending = new Set();
   #telling = new Set();
@@ -68,7 +70,8 @@ export class Session {
     }
     const conversation = this.history.open(peer);
     const newest = conversation.messages.at(-1)?.atMs ?? 0;
-    const message = { out: true, clientId: newClientId(), text, atMs: Math.max(Date.now(), newest), state: "queued" };
+    const atMs = Math.max(Date.now() + this.#clockAheadMs, newest);
+    const message = { out: true, clientId: newClientId(), text, atMs, state: "queued" };
     this.history.add(conversation, message);
     if (!this.history.save()) {
       conversation.messages = conversation.messages.filter((other) => other !== message);
@@ -99,6 +102,7 @@ export class Session {
 
   #welcome(welcome) {
     this.#payloadBytesMax = welcome.payloadBytesMax || this.#payloadBytesMax;
+    if (welcome.timeMs) this.#clockAheadMs = Number(welcome.timeMs) - Date.now();
     // A place past the stream's end is of a stream that is no more: the server has lost its store, or is another.
     if (isAfter(this.history.acknowledged, welcome.head ?? "0")) {
       this.history.acknowledged = welcome.acknowledged ?? "0";
@@ -129,7 +133,7 @@ export class Session {
     const peer = own ? message.to?.user : message.from;
     if (!peer || (message.kind ?? "TEXT") === "SIGNAL") return;
     const text = describe(message);
-    const atMs = Number(message.sentAtMs ?? Date.now());
+    const atMs = Number(message.sentAtMs ?? Date.now() + this.#clockAheadMs);
     const conversation = this.history.open(peer);
     if (own) {
       // From another device of ours; or this one's own, where it signed in anew.

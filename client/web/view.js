@@ -62,9 +62,11 @@ export function showBanner(text, action) {
 
 export function showConversations(conversations, openPeer, href) {
   elements["no-conversations"].hidden = conversations.length > 0;
+  const focused = elements.conversations.contains(document.activeElement) && document.activeElement.dataset.peer;
   elements.conversations.replaceChildren(
     ...conversations.map((conversation) => conversationItem(conversation, openPeer, href)),
   );
+  if (focused) elements.conversations.querySelector(`[data-peer="${focused}"]`)?.focus();
   const unread = conversations.reduce((sum, conversation) => sum + unreadCount(conversation), 0);
   document.title = unread > 0 ? `(${unread}) Roost` : "Roost";
 }

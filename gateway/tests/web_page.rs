@@ -22,7 +22,8 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn two_people_chat_and_a_killed_gateway_loses_nothing() -> Result<()> {
-    let mut gateway = Gateway::start(&[])?;
+    // A page that sent no heartbeats would be cut off during the test.
+    let mut gateway = Gateway::start(&["--heartbeat-s", "5"])?;
     let driver = Driver::start()?;
     let alice = driver.open(Look::DesktopLight).await?;
     let bob = driver.open(Look::PhoneDark).await?;
@@ -55,6 +56,7 @@ async fn scenario(gateway: &mut Gateway, alice: &Browser, bob: &Browser) -> Resu
 
 /// Sign-up, and what goes wrong with it.
 async fn accounts(alice: &Browser, bob: &Browser) -> Result<()> {
+    alice.picture("sign-in").await?;
     alice.fill_door("tab-sign-in", ALICE, PASSWORD).await?;
     alice.shows("#door-error", "The number or the password is wrong.").await?;
     alice.fill_door("tab-sign-up", "my number", PASSWORD).await?;
@@ -206,7 +208,8 @@ async fn reloaded(alice: &Browser, bob: &Browser, said: &[String]) -> Result<()>
     alice.sees(&with_it(said, "in Still here")).await
 }
 
-/// A second window of the same browser takes over and says so in the first; signing out ends at the door.
+/// A second window of the same browser takes over and says so in the first; signing out, and a token that is not taken any more, end
+/// at the door.
 async fn replaced_and_signed_out(alice: &Browser) -> Result<()> {
     let first = alice.second_window().await?;
     alice.shows("#status", "Connected").await?;
@@ -217,5 +220,9 @@ async fn replaced_and_signed_out(alice: &Browser) -> Result<()> {
     alice.click("#sign-out").await?;
     alice.shows("#door-submit", "Sign in").await?;
     alice.fill_door("tab-sign-in", ALICE, PASSWORD).await?;
-    alice.shows("#status", "Connected").await
+    alice.shows("#status", "Connected").await?;
+    alice.spoil_token().await?;
+    alice.shows("#banner-action", "Sign in again").await?;
+    alice.click("#banner-action").await?;
+    alice.shows("#door-submit", "Sign in").await
 }

@@ -48,8 +48,6 @@ impl Driver {
         }
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
-            // The page writes times and days as the reader's system does.
-            .env("LANGUAGE", "en_GB")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0)
@@ -201,6 +199,15 @@ impl Browser {
         }";
         self.client.execute(script, vec![json!(text), json!(count)]).await?;
         Ok(())
+    }
+
+    /// Spoils the token this browser keeps and loads the page anew.
+    pub async fn spoil_token(&self) -> Result<()> {
+        let script = "const key = 'roost.v1.signed-in';
+            const account = JSON.parse(localStorage.getItem(key));
+            localStorage.setItem(key, JSON.stringify({ ...account, token: `${account.token}x` }));";
+        self.client.execute(script, vec![]).await?;
+        Ok(self.client.refresh().await?)
     }
 
     /// The open conversation, a line a message: `in <text>` or `out <state> <text>`.
