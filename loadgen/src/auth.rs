@@ -40,8 +40,8 @@ impl Credentials {
         let Some(path) = secret_file else {
             return Ok(if auth.is_some() { Self::Query } else { Self::Anonymous });
         };
-        let bytes =
-            std::fs::read(path).map_err(|error| format!("cannot read --secret-file {}: {error}", path.display()))?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| format!("cannot read --secret-file {}: {error}", path.display()))?;
         let key = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         if key.is_empty() {
             return Err(format!("--secret-file {} is empty", path.display()));
@@ -62,7 +62,9 @@ impl Credentials {
         let Self::Token(key) = self else { return Ok(None) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let claims = Claims { sub: user.to_string(), dev: DEVICE, exp: (now + TOKEN_LIFETIME).as_secs() };
-        encode(&Header::default(), &claims, key).map(Some).map_err(|error| format!("cannot sign a token: {error}"))
+        encode(&Header::default(), &claims, key)
+            .map(Some)
+            .map_err(|error| format!("cannot sign a token: {error}"))
     }
 }
 

@@ -4,9 +4,8 @@ use nix::sys::time::{TimeSpec, TimeValLike};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use quanta::{Clock, Instant};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use std::os::fd::AsFd;
+use tokio_uring::fs::File;
 
 /// A clock with an origin.
 #[derive(Clone, Debug)]
@@ -27,29 +26,24 @@ impl RunClock {
     }
 }
 
-/// tokio asks for `AsRawFd`, which nix's timer does not have.
-struct Timer(TimerFd);
-
-impl AsRawFd for Timer {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-/// A timer on a timerfd: tokio's own rounds up to milliseconds, which would show in every latency.
+/// A timer on a timerfd that is read through the ring: tokio's own rounds up to milliseconds, which would show in every
+/// latency.
 pub struct FineTimer {
-    timer: AsyncFd<Timer>,
+    timer: TimerFd,
+    /// The same timer, as something to read from.
+    expirations: File,
 }
 
 impl FineTimer {
     /// A timer for the runtime of this thread.
     ///
     /// # Errors
-    /// What `timerfd_create(2)` and epoll return.
+    /// What `timerfd_create(2)` and dup(2) return.
     pub fn new() -> io::Result<Self> {
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = Timer(TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?);
-        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+        // Blocking: the ring answers EAGAIN for a descriptor that is not, instead of waiting.
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+        let expirations = File::from_std(timer.as_fd().try_clone_to_owned()?.into());
+        Ok(Self { timer, expirations })
     }
 
     /// Sleeps; not at all where `us` is 0.
@@ -61,12 +55,8 @@ impl FineTimer {
             return Ok(());
         }
         let wait = Expiration::OneShot(TimeSpec::microseconds(us as i64));
-        self.timer.get_ref().0.set(wait, TimerSetTimeFlags::empty())?;
-        loop {
-            let mut ready = self.timer.readable().await?;
-            if let Ok(expired) = ready.try_io(|timer| timer.get_ref().0.wait().map_err(io::Error::from)) {
-                return expired;
-            }
-        }
+        self.timer.set(wait, TimerSetTimeFlags::empty())?;
+        let (read, _count) = self.expirations.read_at(vec![0; 8], 0).await;
+        read.map(|_| ())
     }
 }

@@ -78,7 +78,9 @@ impl Condition {
                 Operator::Is => (value - number).abs() < f64::EPSILON,
                 Operator::IsNot => (value - number).abs() >= f64::EPSILON,
             }),
-            (Operand::Truth(truth), value) => (value.as_bool() == Some(*truth)) == (self.operator == Operator::Is),
+            (Operand::Truth(truth), value) => {
+                (value.as_bool() == Some(*truth)) == (self.operator == Operator::Is)
+            }
             (Operand::Text(text), value) => (value.as_str() == Some(text)) == (self.operator == Operator::Is),
         }
     }
@@ -90,7 +92,8 @@ impl Condition {
     fn check(&self, field: &str) -> Result<(), String> {
         let example = serde_json::to_value(Report::example()).map_err(|error| error.to_string())?;
         let value = self.lookup(&example).ok_or_else(|| {
-            let names = example.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>().join(", "));
+            let names =
+                example.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>().join(", "));
             format!("the report has no field '{field}'; it has {}", names.unwrap_or_default())
         })?;
         let equality = matches!(self.operator, Operator::Is | Operator::IsNot);

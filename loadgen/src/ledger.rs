@@ -8,6 +8,7 @@ use crate::schedule::Plan;
 use roost_proto::v1::Mark;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
+use std::ops::AddAssign;
 
 /// What the sender knows of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,13 +109,33 @@ impl Tally {
     }
 }
 
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.received += other.received;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.out_of_order += other.out_of_order;
+        self.redelivered += other.redelivered;
+        self.receipts_delivered += other.receipts_delivered;
+        self.receipts_read += other.receipts_read;
+        self.receipts_missing += other.receipts_missing;
+        self.receipts_wrong += other.receipts_wrong;
+        self.violations += other.violations;
+        self.foreign += other.foreign;
+    }
+}
+
 /// What an answer to a message changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// It was the first answer to this message.
     pub first: bool,
-    /// DELIVERED and READ receipts that had overtaken it.
-    pub receipts: u64,
+    /// DELIVERED receipts that had overtaken it.
+    pub receipts_delivered: u64,
 }
 
 /// A receipt as its sender got it.
@@ -152,10 +173,12 @@ impl Ledger {
         }
     }
 
-    /// A message was handed to a socket.
-    pub fn handed(&mut self, index: u32) {
+    /// A message was handed to a socket. True the first time.
+    pub fn handed(&mut self, index: u32) -> bool {
         let entry = &mut self.outgoing[index as usize];
+        let first = entry.fate == Fate::Waiting;
         entry.fate = entry.fate.max(Fate::Unanswered);
+        first
     }
 
     /// A message was refused for now and will be sent again behind others.
@@ -182,8 +205,12 @@ impl Ledger {
             self.tally.violations += 1;
         }
         let waiting = self.orphans.remove(&id).unwrap_or_default();
-        let receipts = waiting.iter().filter(|orphan| self.settle(plan, index, orphan)).count() as u64;
-        Answer { first: true, receipts }
+        let mut receipts_delivered = 0;
+        for notice in &waiting {
+            let new = self.settle(plan, index, notice);
+            receipts_delivered += u64::from(new && notice.mark == Mark::DELIVERED);
+        }
+        Answer { first: true, receipts_delivered }
     }
 
     /// A session of this device began with `Welcome.acknowledged` and `Welcome.head`.
@@ -284,9 +311,9 @@ impl Ledger {
         self.tally.violations += 1;
     }
 
-    /// An event of an earlier run arrived.
-    pub fn foreign(&mut self) {
-        self.tally.foreign += 1;
+    /// The counts that are kept as they happen: all of `echo`'s, which has no schedule to look back at.
+    pub fn counted(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     /// Takes over what another worker saw of the same schedule.
@@ -304,11 +331,7 @@ impl Ledger {
         self.by_id.extend(other.by_id);
         self.orphans.extend(other.orphans);
         self.store_was_used |= other.store_was_used;
-        self.tally.duplicated += other.tally.duplicated;
-        self.tally.redelivered += other.tally.redelivered;
-        self.tally.receipts_wrong += other.tally.receipts_wrong;
-        self.tally.violations += other.tally.violations;
-        self.tally.foreign += other.tally.foreign;
+        self.tally += other.tally;
     }
 
     /// The counts of the whole run, once all workers are merged.

@@ -103,14 +103,8 @@ impl Link {
                 return Err(LinkError::Timeout);
             }
         }
-        let state = State {
-            ws,
-            marks: Vec::new(),
-            spare: Vec::new(),
-            writing: false,
-            closing: false,
-            blocked_us: 0,
-        };
+        let state =
+            State { ws, marks: Vec::new(), spare: Vec::new(), writing: false, closing: false, blocked_us: 0 };
         Ok(Rc::new(Self {
             stream,
             state: RefCell::new(state),

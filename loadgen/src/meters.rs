@@ -31,10 +31,8 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Messages that arrived.
     pub received: AtomicU64,
-    /// DELIVERED and READ receipts, each once.
+    /// Messages for which the sender got DELIVERED.
     pub receipts: AtomicU64,
-    /// Messages that were marked as read by a frame that left.
-    pub reads: AtomicU64,
 }
 
 impl Counters {

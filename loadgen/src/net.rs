@@ -50,7 +50,12 @@ impl Target {
             IpAddr::V4(ip) if ip.is_loopback() => {
                 let at = client % addresses;
                 // 127.0.x.y is left to the servers; neither 0 nor 255 appears at the end.
-                Some(Ipv4Addr::new(127, 1 + (at / 62_500) as u8, (at / 250 % 250) as u8, 1 + (at % 250) as u8))
+                Some(Ipv4Addr::new(
+                    127,
+                    1 + (at / 62_500) as u8,
+                    (at / 250 % 250) as u8,
+                    1 + (at % 250) as u8,
+                ))
             }
             _ => None,
         }
@@ -95,7 +100,9 @@ mod tests {
         let target = Target::parse("ws://127.0.0.1:9000/v1/ws?x=1").unwrap();
         assert_eq!((target.address.port(), target.path.as_str()), (9000, "/v1/ws?x=1"));
         assert_eq!(Target::parse("ws://[::1]:1").unwrap().address, "[::1]:1".parse().unwrap());
-        for (url, reason) in [("wss://a/", "TLS"), ("http://a/", "ws://"), ("nonsense", "ws://"), ("ws://", "--url")] {
+        for (url, reason) in
+            [("wss://a/", "TLS"), ("http://a/", "ws://"), ("nonsense", "ws://"), ("ws://", "--url")]
+        {
             let error = Target::parse(url).unwrap_err();
             assert!(error.contains(reason), "{url}: {error}");
         }

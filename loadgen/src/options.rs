@@ -3,7 +3,8 @@
 use crate::auth::Credentials;
 use crate::fail_if::Condition;
 use crate::limits::{
-    CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
+    CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, SOURCE_ADDRESSES_MAX,
+    THREADS_MAX,
 };
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
@@ -253,5 +254,9 @@ fn share(flag: &str, value: f64, max: f64) -> Result<(), String> {
 }
 
 fn rate(flag: &str, value: f64, min: f64) -> Result<(), String> {
-    if (min..=1e9).contains(&value) { Ok(()) } else { Err(format!("{flag} must be {min} to 1e9, not {value}")) }
+    if (min..=1e9).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{flag} must be {min} to 1e9, not {value}"))
+    }
 }

@@ -261,7 +261,8 @@ impl Report {
         }
         let memory = &self.memory_bytes_per_client;
         if let Some(kernel) = memory.kernel {
-            let gateway = memory.gateway.map_or("not measured (--gateway-pid)".into(), |bytes| format!("{bytes:.0}"));
+            let gateway =
+                memory.gateway.map_or("not measured (--gateway-pid)".into(), |bytes| format!("{bytes:.0}"));
             writeln!(out, "  memory    bytes a client: kernel (both ends) {kernel:.0}, gateway {gateway}")?;
         }
         if let Some(cpu_s) = self.gateway_cpu_s {
@@ -305,10 +306,13 @@ impl Report {
             self.violations,
             self.receipts_wrong
         )?;
-        let loop_kind = if self.closed_loop { "closed loop, from sending" } else { "from the scheduled time" };
-        for (name, latency) in
-            [("latency", &self.latency_us), ("to Sent", &self.latency_sent_us), ("own lag", &self.generator_lag_us)]
-        {
+        let loop_kind =
+            if self.closed_loop { "closed loop, from sending" } else { "from the scheduled time" };
+        for (name, latency) in [
+            ("latency", &self.latency_us),
+            ("to Sent", &self.latency_sent_us),
+            ("own lag", &self.generator_lag_us),
+        ] {
             if latency.count > 0 {
                 writeln!(
                     out,

@@ -70,15 +70,16 @@ impl Plan {
             ));
         }
         if params.pairs && params.clients < 2 {
-            return Err("two clients at least are needed to send messages between them; raise --clients".into());
+            return Err(
+                "two clients at least are needed to send messages between them; raise --clients".into()
+            );
         }
         let mut rng = StdRng::seed_from_u64(params.seed);
         let end_us = params.duration_s * 1_000_000;
         let offline: Vec<_> = (0..params.clients)
             .map(|_| (rng.random::<f64>() < params.offline_share).then(|| offline_window(&mut rng, end_us)))
             .collect();
-        let mut plan =
-            Self { at_us: Vec::new(), sender: Vec::new(), receiver: Vec::new(), offline, params };
+        let mut plan = Self { at_us: Vec::new(), sender: Vec::new(), receiver: Vec::new(), offline, params };
         plan.fill(&mut rng, end_us);
         Ok(plan)
     }
@@ -147,7 +148,13 @@ impl Plan {
     /// The payload of a message, as it is sent.
     pub fn payload(&self, index: u32) -> Vec<u8> {
         let at = index as usize;
-        payload::build(self.params.seed, self.user(self.sender[at]), index, self.at_us[at], self.params.payload_bytes)
+        payload::build(
+            self.params.seed,
+            self.user(self.sender[at]),
+            index,
+            self.at_us[at],
+            self.params.payload_bytes,
+        )
     }
 
     /// Writes the whole schedule, payloads included: two runs with one seed give the same bytes.

@@ -1,26 +1,31 @@
-//! Chat frames in both encodings, over roost-proto's types.
+//! Chat frames in both encodings, over roost-proto's types and codec.
 
 use crate::options::Encoding;
-use buffa::Message as _;
+use roost_proto::codec::{self, decode_server_frame, encode_client_frame};
 use roost_proto::v1::client_frame::Body;
 use roost_proto::v1::{Ack, Address, ClientFrame, Read, Send, ServerFrame, address};
-use tungstenite::Message;
+use tungstenite::{Message, Utf8Bytes};
 
 impl Encoding {
+    fn codec(self) -> codec::Encoding {
+        match self {
+            Self::Proto => codec::Encoding::Proto,
+            Self::Json => codec::Encoding::Json,
+        }
+    }
+
     /// The WebSocket sub-protocol (`roost.proto`).
     pub fn sub_protocol(self) -> &'static str {
-        match self {
-            Self::Proto => "roost.v1.proto",
-            Self::Json => "roost.v1.json",
-        }
+        self.codec().sub_protocol()
     }
 
     /// A frame as a WebSocket message.
     pub fn write(self, frame: &ClientFrame) -> Message {
+        let mut bytes = Vec::new();
+        encode_client_frame(self.codec(), frame, &mut bytes);
         match self {
-            Self::Proto => Message::binary(frame.encode_to_vec()),
-            // Numbers, strings and base64 only: nothing in it can fail to be written.
-            Self::Json => Message::text(serde_json::to_string(frame).unwrap_or_default()),
+            Self::Proto => Message::binary(bytes),
+            Self::Json => Message::Text(Utf8Bytes::try_from(bytes).expect("JSON is written as UTF-8")),
         }
     }
 
@@ -29,15 +34,14 @@ impl Encoding {
     /// # Errors
     /// What is wrong with it, in a sentence.
     pub fn read(self, message: &Message) -> Result<Option<ServerFrame>, String> {
-        let frame = match (self, message) {
-            (Self::Proto, Message::Binary(bytes)) => {
-                ServerFrame::decode_from_slice(bytes).map_err(|error| error.to_string())
-            }
-            (Self::Json, Message::Text(text)) => serde_json::from_str(text).map_err(|error| error.to_string()),
-            (Self::Proto, Message::Text(_)) => Err("a text message under roost.v1.proto".into()),
-            (Self::Json, Message::Binary(_)) => Err("a binary message under roost.v1.json".into()),
+        let bytes = match (self, message) {
+            (Self::Proto, Message::Binary(bytes)) => &bytes[..],
+            (Self::Json, Message::Text(text)) => text.as_bytes(),
+            (Self::Proto, Message::Text(_)) => return Err("a text message under roost.v1.proto".into()),
+            (Self::Json, Message::Binary(_)) => return Err("a binary message under roost.v1.json".into()),
             _ => return Ok(None),
         };
+        let frame = decode_server_frame(self.codec(), bytes);
         frame.map(Some).map_err(|error| format!("unreadable frame: {error}"))
     }
 }
@@ -77,7 +81,7 @@ mod tests {
     fn frames_are_read_in_their_own_encoding_only() {
         let welcome = Welcome { user: 7, heartbeat_s: 20, ..Welcome::default() };
         let frame = ServerFrame { body: Some(server_frame::Body::from(welcome)), ..ServerFrame::default() };
-        let binary = Message::binary(frame.encode_to_vec());
+        let binary = Message::binary(buffa::Message::encode_to_vec(&frame));
         let text = Message::text(serde_json::to_string(&frame).unwrap());
         assert_eq!(Encoding::Proto.read(&binary).unwrap().as_ref(), Some(&frame));
         assert_eq!(Encoding::Json.read(&text).unwrap().as_ref(), Some(&frame));

@@ -18,7 +18,8 @@ fn plan() -> (Plan, Vec<u32>) {
         pairs: true,
     })
     .unwrap();
-    let from_first = (0..plan.len() as u32).filter(|&index| plan.sender[index as usize] == 0).collect::<Vec<_>>();
+    let from_first =
+        (0..plan.len() as u32).filter(|&index| plan.sender[index as usize] == 0).collect::<Vec<_>>();
     assert!(from_first.len() >= 3);
     (plan, from_first)
 }
