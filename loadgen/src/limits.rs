@@ -95,8 +95,6 @@ pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
 /// The quiet time at the end of a drain in which a late doubled message would still be seen.
 pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
-/// Beyond the ramp's own length: how long the clients may take to be connected and welcomed.
-pub const READY_GRACE: Duration = Duration::from_secs(30);
 /// How long the workers may take to hand in their results at the end.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
 

@@ -73,6 +73,9 @@ pub struct Cli {
     /// The longest wait after the measured part for what is still on its way
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
+    /// The longest wait for all clients to be connected and welcomed, beyond the ramp's own length
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub ready_s: u64,
     /// Runtime threads, each with a ring
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(THREADS_MAX)))]
     pub threads: u32,

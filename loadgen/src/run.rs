@@ -2,7 +2,7 @@
 
 use crate::host::{self, Memory};
 use crate::ledger::Ledger;
-use crate::limits::{DRAIN_QUIET, READY_GRACE, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
+use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
 use crate::meters::{Counters, Meters};
 use crate::net;
 use crate::options::{Options, Scenario};
@@ -109,7 +109,7 @@ impl Run {
     fn ramp(&mut self) -> anyhow::Result<()> {
         let clients = u64::from(self.shared.options.cli.clients);
         let length = Duration::from_secs_f64(clients as f64 / self.shared.options.cli.ramp_per_s);
-        self.wait("ramp", length + READY_GRACE, |counters| {
+        self.wait("ramp", length + Duration::from_secs(self.shared.options.cli.ready_s), |counters| {
             counters.ready.load(Relaxed) + counters.failed.load(Relaxed) >= clients
         });
         if self.shared.counters.connected.load(Relaxed) > 0 {
