@@ -38,16 +38,16 @@ impl Gateway {
     /// # Errors
     /// It did not start; the error carries what it said on stderr.
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        Self::start_in(TempDir::new()?, arguments)
+        Self::start_on("127.0.0.1:0", arguments)
     }
 
-    /// As [`Self::start`], with a data folder that exists already.
+    /// As [`Self::start`], listening for WebSocket on another address.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_in(data: TempDir, arguments: &[&str]) -> Result<Self> {
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let (child, ws, http) = spawn(data.path(), &arguments, "127.0.0.1:0", "127.0.0.1:0")?;
+    pub fn start_on(listen: &str, arguments: &[&str]) -> Result<Self> {
+        let (data, arguments) = (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let (child, ws, http) = spawn(data.path(), &arguments, listen, "127.0.0.1:0")?;
         Ok(Self { child, data, arguments, ws, http })
     }
 
@@ -102,7 +102,6 @@ impl Gateway {
             if Instant::now() > deadline {
                 bail!("the gateway did not end within {STOP_S_MAX} s");
             }
-            std::thread::yield_now();
             std::thread::park_timeout(Duration::from_millis(5));
         }
     }

@@ -7,4 +7,4 @@
 mod client;
 pub mod harness;
 
-pub use client::{Client, Credentials};
+pub use client::{Client, Credentials, send_to};

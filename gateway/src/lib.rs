@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod config;
 pub mod conn;
+pub mod http;
 pub mod limits;
 #[allow(unsafe_code)]
 pub mod mailbox;

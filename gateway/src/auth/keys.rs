@@ -12,15 +12,7 @@ use super::error::{KeyError, TokenError};
 use super::limits::{CLOCK_SKEW_S_MAX, KEYS_MAX, RSA_MODULUS_BYTES_MIN, TOKEN_BYTES_MAX};
 use super::number::{device_number, user_number};
 use super::secret;
-
-/// Whom a token speaks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// User number, 1 to 2^63-1.
-    pub user: u64,
-    /// Device number, 1 to 2^31-1.
-    pub device: u32,
-}
+use crate::conn::Identity;
 
 /// The keys of one gateway. Cheap to clone, and `verify` takes no lock: shards share one.
 #[derive(Clone)]

@@ -8,5 +8,5 @@ mod number;
 mod secret;
 
 pub use error::{KeyError, TokenError};
-pub use keys::{Identity, Keys};
+pub use keys::Keys;
 pub use number::{device_number, user_number};

@@ -7,7 +7,7 @@ mod metrics;
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    process,
+    panic, process,
     sync::{Arc, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -187,7 +187,9 @@ impl Fleet<'_> {
             });
             // The receivers live as long as the process wants to hear of it.
             let _ = opened.send(Ok(()));
-            let _ = news.send(News::ShardEnded(number, shard.run()));
+            let ended = panic::catch_unwind(panic::AssertUnwindSafe(|| shard.run()));
+            let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other("it panicked; this is a defect")));
+            let _ = news.send(News::ShardEnded(number, ended));
         };
         thread::Builder::new().name(format!("roost-shard-{number}")).spawn(run).context("a shard cannot be started")
     }

@@ -30,7 +30,7 @@ use crate::{
     timers::{Clock, Sweep, Tick},
 };
 use slot::{DIRTY, ENDED, Life, Outboxes, PAUSED, RECEIVING, SENDING, Slot};
-pub use stats::Stats;
+pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
 pub trait Uplink: Send {
