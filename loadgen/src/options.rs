@@ -29,10 +29,10 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = Kind::Kernel)]
     pub kind: Kind,
     /// Connections begun a second while the clients come up
-    #[arg(long, default_value_t = 2000.0)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 2000.0)]
     pub ramp_per_s: f64,
     /// Messages a second of all clients together; with echo, 0 sends as fast as answers come (closed loop)
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 100.0)]
     pub rate_per_s: f64,
     /// Bytes of each message's payload
     #[arg(long, default_value_t = 128)]
@@ -59,10 +59,10 @@ pub struct Cli {
     #[arg(long, default_value_t = 1_000_000_000)]
     pub user_base: u64,
     /// Share of the clients that disconnect once and come back (chat)
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
     pub offline_share: f64,
     /// Share of the received messages that are marked as read (chat)
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
     pub read_share: f64,
     /// Unanswered messages a client may have (echo)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -101,7 +101,7 @@ pub struct Cli {
     #[arg(long, default_value_t = LAG_US_MAX)]
     pub lag_us_max: u64,
     /// The share of late messages above which the run does not count (exit 98)
-    #[arg(long, default_value_t = LAG_SHARE_MAX)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = LAG_SHARE_MAX)]
     pub lag_share_max: f64,
 }
 

@@ -18,7 +18,10 @@ pub fn report(arguments: &[&str]) -> (i32, Value) {
     let output = loadgen(&[arguments, &["--json", "-", "--quiet"]].concat());
     let code = output.status.code().expect("not ended by a signal");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    (code, serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}, exit {code}: {told}")))
+    (
+        code,
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}, exit {code}: {told}")),
+    )
 }
 
 /// What an echo server does wrong, with the tenth message of a connection.
