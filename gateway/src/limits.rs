@@ -65,6 +65,11 @@ pub const REFUSED_RETRY_S: u32 = 5;
 /// Connections waiting to be accepted, for each shard's listener; the kernel caps it at `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 65_535;
 
+/// Seconds a starting gateway waits for an address that is still taken. Longer: exit 2.
+pub const ADDRESS_S_MAX: u64 = 5;
+/// Milliseconds between two tries for it.
+pub const ADDRESS_RETRY_MS: u64 = 20;
+
 /// Largest `--max-message-bytes`: a length the frame decoder, the pools and a `u32` all hold.
 pub const MESSAGE_BYTES_CEILING: u64 = 64 * 1_024 * 1_024;
 /// Largest `--heartbeat-s`: the coarse clock is 16 bits of seconds and must not wrap within the silence we measure.

@@ -1,10 +1,29 @@
 //! What a message means: partitions as deterministic state machines, their store, and the threads that run them.
+//!
+//! [`start`] opens the store and returns a [`Router`]; its [`Handle`]s take requests from gateways, and effects come back
+//! through the [`Outlet`] once the batch that caused them is durable.
 #![forbid(unsafe_code)]
 
-pub use roost_proto::tier::{AccountOutcome, Action, DeviceId, Effect, Full, Outlet, Request, SessionId, UserId};
-pub struct Config { pub data: std::path::PathBuf, pub threads: usize, pub heartbeat_s: u32 }
-impl Config { pub fn at(p: std::path::PathBuf) -> Self { Self{data:p,threads:1,heartbeat_s:1} } }
-#[derive(Clone)] pub struct Handle;
-impl Handle { pub fn submit(&self,_:Request)->Result<(),Full>{Ok(())} pub fn create_account(&self,_:u64,_:String,d:Box<dyn FnOnce(AccountOutcome)+Send>){d(AccountOutcome::Unavailable)} pub fn account(&self,_:u64)->Result<Option<String>,std::fmt::Error>{Ok(None)} }
-pub struct Router; impl Router { pub fn handle(&self)->Handle{Handle} pub fn stop(self){} }
-pub fn start(_:Config,_:std::sync::Arc<dyn Outlet>)->Result<Router,std::fmt::Error>{Ok(Router)}
+mod config;
+mod error;
+mod handle;
+pub mod limits;
+pub mod partition;
+pub mod record;
+mod runtime;
+pub mod store;
+
+/// The types of `proto/log.proto`, generated; `tests/generated.rs` keeps them current.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unused)]
+pub mod log {
+    include!("generated/roost.log.v1.rs");
+}
+
+use roost_proto::tier as api;
+
+pub use api::{AccountOutcome, Action, DeviceId, Effect, Full, Outlet, Request, SessionId, UserId};
+pub use config::{Config, Rules};
+pub use error::{StartError, StoreError};
+pub use handle::{Handle, Router, start, start_with_store};
+pub use partition::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use runtime::Stats;

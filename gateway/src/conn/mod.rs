@@ -72,6 +72,8 @@ pub enum Next {
     Stay,
     /// All that was to be said is in the output: send it, then a FIN, then wait a while for the peer's.
     Finish,
+    /// The peer said goodbye first and our answer is in the output: send it and close, RFC 6455 section 7.1.1.
+    Over,
 }
 
 /// How an upgrade or a session ended, for the counters.

@@ -35,7 +35,7 @@ impl Conn {
                 }
                 Err(violation) => self.close(violation.close_code(), &violation.to_string(), turn),
             };
-            if next == Next::Finish {
+            if next != Next::Stay {
                 return next;
             }
         }
@@ -68,7 +68,7 @@ impl Conn {
                     None => frame::encode(Opcode::Close, &[], turn.out),
                 }
                 self.end(turn.assembly_bytes);
-                Next::Finish
+                Next::Over
             }
         }
     }

@@ -25,7 +25,7 @@ pub enum Op {
     Receive = 3,
     /// Send of one owned buffer.
     Send = 4,
-    /// Shutdown of the write side or of both.
+    /// Shutdown of the write side.
     Shutdown = 5,
     /// Close of a direct descriptor.
     Close = 6,
@@ -88,15 +88,6 @@ pub struct Completion {
     pub sent: Option<Vec<u8>>,
 }
 
-/// Which directions to shut down, `shutdown(2)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// No more is sent: the peer sees a FIN after what was sent.
-    Write,
-    /// Both: pending operations on the socket end at once.
-    Both,
-}
-
 /// What a shard needs of a ring. Submissions are queued and go out with the next [`Ring::wait`]; when the queue is full
 /// they go out at once, so no submission is refused.
 pub trait Ring {
@@ -106,9 +97,9 @@ pub trait Ring {
     fn receive(&mut self, descriptor: Descriptor, token: Token);
     /// Sends all of `bytes`; at most one send of a slot is in flight. The buffer comes back in the completion.
     fn send(&mut self, descriptor: Descriptor, token: Token, bytes: Vec<u8>);
-    /// Shuts a socket down.
-    fn shutdown(&mut self, descriptor: Descriptor, token: Token, how: How);
-    /// Closes a direct descriptor, which frees its place in the table.
+    /// Shuts the write side of a socket down: the peer sees a FIN after what was sent, `shutdown(2)`.
+    fn shutdown_write(&mut self, descriptor: Descriptor, token: Token);
+    /// Closes a direct descriptor, which frees its place in the table. No other operation on it may be in flight.
     fn close(&mut self, descriptor: Descriptor, token: Token);
     /// Ends the operation `target`, which completes with `-ECANCELED` unless it was faster.
     fn cancel(&mut self, target: Token);

@@ -11,7 +11,7 @@ use std::{
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustc_hash::FxBuildHasher;
 
-use super::{Completion, Descriptor, How, Op, Ring, Token, buffers::BufferRing};
+use super::{Completion, Descriptor, Op, Ring, Token, buffers::BufferRing};
 use crate::limits;
 
 const BUFFER_GROUP: u16 = 0;
@@ -104,12 +104,8 @@ impl Ring for Uring {
         self.push(&entry, token);
     }
 
-    fn shutdown(&mut self, descriptor: Descriptor, token: Token, how: How) {
-        let how = match how {
-            How::Write => libc::SHUT_WR,
-            How::Both => libc::SHUT_RDWR,
-        };
-        let entry = opcode::Shutdown::new(types::Fixed(descriptor.0), how).build();
+    fn shutdown_write(&mut self, descriptor: Descriptor, token: Token) {
+        let entry = opcode::Shutdown::new(types::Fixed(descriptor.0), libc::SHUT_WR).build();
         self.push(&entry, token);
     }
 

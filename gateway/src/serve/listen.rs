@@ -3,6 +3,8 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -16,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub fn listeners(address: SocketAddr, count: u16) -> Result<Vec<TcpListener>> {
     if address.port() != 0 {
         // With SO_REUSEPORT a second gateway would quietly share the port of the first: ask without it once.
-        bind(address, false).and_then(|socket| socket.listen(1)).with_context(|| explain(address))?;
+        drop(listen_alone(address)?);
     }
     let mut bound = address;
     let mut listeners = Vec::new();
@@ -35,9 +37,23 @@ pub fn listeners(address: SocketAddr, count: u16) -> Result<Vec<TcpListener>> {
 /// # Errors
 /// As [`listeners`].
 pub fn http_listener(address: SocketAddr) -> Result<TcpListener> {
-    let socket = bind(address, false).with_context(|| explain(address))?;
-    socket.listen(limits::LISTEN_BACKLOG).with_context(|| explain(address))?;
-    Ok(TcpListener::from(socket))
+    listen_alone(address)
+}
+
+/// Waits a while for an address that is taken: the kernel ends the rings of a gateway that was killed some time after
+/// the process is gone, and only then its listeners.
+fn listen_alone(address: SocketAddr) -> Result<TcpListener> {
+    let deadline = Instant::now() + Duration::from_secs(limits::ADDRESS_S_MAX);
+    loop {
+        let socket = bind(address, false).and_then(|socket| socket.listen(limits::LISTEN_BACKLOG).map(|()| socket));
+        match socket {
+            Ok(socket) => return Ok(TcpListener::from(socket)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(limits::ADDRESS_RETRY_MS));
+            }
+            Err(error) => return Err(error).with_context(|| explain(address)),
+        }
+    }
 }
 
 fn explain(address: SocketAddr) -> String {

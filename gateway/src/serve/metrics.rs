@@ -121,7 +121,30 @@ impl std::fmt::Debug for Router {
 }
 
 impl Collector for Router {
-    fn encode(&self, _: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let stats = self.0.stats();
+        let counters = [
+            ("router_messages", "Messages accepted, those answered as duplicates not counted", stats.messages),
+            ("router_events", "Events stored in streams", stats.events),
+            ("router_batches", "Batches committed", stats.batches),
+            ("router_commit_us", "Microseconds spent in commits, all router threads together", stats.commit_us),
+            ("router_store_errors", "Reads and commits of the store that failed", stats.store_errors),
+            ("router_unavailable", "Requests answered UNAVAILABLE", stats.refused),
+        ];
+        for (name, help, value) in counters {
+            let metric = ConstCounter::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let gauges = [
+            ("router_sessions", "Sessions attached", stats.sessions),
+            ("router_queue_requests", "Requests waiting for a router thread", stats.queue_depth),
+            ("router_effects_held", "Effects held for shards whose mailbox is full", stats.effects_held),
+            ("router_commit_us_max", "The longest commit, microseconds", stats.commit_us_max),
+        ];
+        for (name, help, value) in gauges {
+            let metric = ConstGauge::new(value as i64);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
         Ok(())
     }
 }

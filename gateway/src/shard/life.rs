@@ -6,12 +6,12 @@ use roost_proto::tier::Request;
 
 use super::{
     Shard,
-    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, PAUSED, RECEIVING, SENDING, SHUT},
+    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
 };
 use crate::{
     conn::{Phase, Turn},
     limits,
-    ring::{How, Op, Ring, Token},
+    ring::{Op, Ring, Token},
 };
 
 impl<R: Ring> Shard<R> {
@@ -124,8 +124,16 @@ impl<R: Ring> Shard<R> {
         if self.slab[slot].flags.has(SENDING) {
             return;
         }
-        self.slab[slot].life = Life::Lingering;
-        self.shutdown(slot, How::Write);
+        if self.slab[slot].flags.has(OVER) {
+            self.end(slot);
+            self.settle_ending(slot);
+            return;
+        }
+        let generation = self.slab.generation(slot).unwrap_or_default();
+        let connection = &mut self.slab[slot];
+        connection.life = Life::Lingering;
+        connection.flags.set(SHUTTING, true);
+        self.parts.ring.shutdown_write(connection.descriptor, Token::new(Op::Shutdown, generation, slot));
         self.settle_lingering(slot);
     }
 
@@ -152,11 +160,13 @@ impl<R: Ring> Shard<R> {
     fn settle_ending(&mut self, slot: u32) {
         let generation = self.slab.generation(slot).unwrap_or_default();
         let flags = self.slab[slot].flags;
-        if flags.has(RECEIVING) || flags.has(SENDING) {
-            if !flags.has(SHUT) {
-                self.slab[slot].flags.set(SHUT, true);
-                self.shutdown(slot, How::Both);
+        for (bit, operation) in [(RECEIVING, Op::Receive), (SENDING, Op::Send)] {
+            if flags.has(bit) {
+                self.parts.ring.cancel(Token::new(operation, generation, slot));
             }
+        }
+        if flags.any(RECEIVING | SENDING | SHUTTING) {
+            // Their completions bring us back here.
             return;
         }
         let connection = &mut self.slab[slot];
@@ -164,9 +174,10 @@ impl<R: Ring> Shard<R> {
         self.parts.ring.close(connection.descriptor, Token::new(Op::Close, generation, slot));
     }
 
-    fn shutdown(&mut self, slot: u32, how: How) {
-        let generation = self.slab.generation(slot).unwrap_or_default();
-        self.parts.ring.shutdown(self.slab[slot].descriptor, Token::new(Op::Shutdown, generation, slot), how);
+    /// The shutdown was carried out.
+    pub(super) fn shut(&mut self, slot: u32) {
+        self.slab[slot].flags.set(SHUTTING, false);
+        self.touch(slot);
     }
 
     /// The descriptor is closed: nothing names this slot any more.

@@ -182,8 +182,9 @@ impl<R: Ring> Shard<R> {
             Some(Op::Accept) => self.accepted(&completion),
             Some(Op::Receive) if self.slab.holds(slot, generation) => self.received(slot, &completion),
             Some(Op::Send) if self.slab.holds(slot, generation) => self.sent(slot, completion),
+            Some(Op::Shutdown) if self.slab.holds(slot, generation) => self.shut(slot),
             Some(Op::Close) if self.slab.holds(slot, generation) => self.closed(slot),
-            // A shutdown or cancellation shows in the completions it causes; a wake-up in the mailbox.
+            // A cancellation shows in the completion it causes; a wake-up in the mailbox.
             _ => {
                 if let Some(buffer) = completion.buffer {
                     self.parts.ring.recycle(buffer);
@@ -273,8 +274,9 @@ impl<R: Ring> Shard<R> {
         }
         self.count_notes();
         self.ask(slot);
-        if next == Next::Finish {
+        if next != Next::Stay {
             self.finish(slot);
+            self.slab[slot].flags.set(slot::OVER, next == Next::Over);
         }
         self.touch(slot);
     }

@@ -35,15 +35,23 @@ pub const PAUSED: u8 = 1 << 2;
 pub const DIRTY: u8 = 1 << 3;
 /// The peer's FIN, or an error of the socket, was seen: nothing more will come.
 pub const ENDED: u8 = 1 << 4;
-/// Both directions are shut down.
-pub const SHUT: u8 = 1 << 5;
+/// A shutdown is in flight. It runs on a worker of the kernel, which looks the descriptor up when it gets to it: until
+/// then the descriptor must not be closed, or the shutdown would hit its next holder.
+pub const SHUTTING: u8 = 1 << 5;
 /// The router knows the session.
 pub const ATTACHED: u8 = 1 << 6;
+/// Both Close frames are exchanged: once ours is sent there is nothing to wait for.
+pub const OVER: u8 = 1 << 7;
 
 impl Flags {
     /// Whether all of `bits` are set.
     pub fn has(self, bits: u8) -> bool {
         self.0 & bits == bits
+    }
+
+    /// Whether one of `bits` is set.
+    pub fn any(self, bits: u8) -> bool {
+        self.0 & bits != 0
     }
 
     /// Sets or clears.

@@ -1,0 +1,76 @@
+//! What operators choose.
+
+use crate::limits;
+use std::path::PathBuf;
+
+/// How a router is set up. `Config::at(path)` has the defaults; change fields from there.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of the store; made if absent. Default: `./roost-data/store`.
+    pub data: PathBuf,
+    /// Router threads, at least 1. Default: half the cores. May change from start to start.
+    pub threads: usize,
+    /// Partitions of a store made by this start; an existing store keeps its own number. 1 to 1024, default 16.
+    pub partitions: u16,
+    /// Told to clients in Welcome. Default: 25 s.
+    pub heartbeat_s: u32,
+    /// Largest payload of a message; larger ones are answered `TOO_LARGE`. Told to clients in Welcome. Default: 64 KiB.
+    pub payload_bytes_max: u32,
+    /// Events in flight to a session. Default: 256.
+    pub window_events_max: usize,
+    /// Bytes in flight to a session. Default: 256 KiB.
+    pub window_bytes_max: usize,
+    /// Requests of one commit. Default: 2048.
+    pub batch_requests_max: usize,
+    /// Requests waiting for a router thread. Default: 8192.
+    pub queue_requests_max: usize,
+    /// Effects a thread holds for full shards before it takes no more requests. Default: 65,536.
+    pub effects_held_max: usize,
+}
+
+impl Config {
+    /// The defaults, with the store in this folder.
+    pub fn at(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            threads: std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1)),
+            partitions: limits::PARTITIONS,
+            heartbeat_s: 25,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
+            window_events_max: limits::WINDOW_EVENTS_MAX,
+            window_bytes_max: limits::WINDOW_BYTES_MAX,
+            batch_requests_max: limits::BATCH_REQUESTS_MAX,
+            queue_requests_max: limits::QUEUE_REQUESTS_MAX,
+            effects_held_max: limits::EFFECTS_HELD_MAX,
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            heartbeat_s: self.heartbeat_s,
+            payload_bytes_max: self.payload_bytes_max,
+            window_events_max: self.window_events_max.max(1),
+            window_bytes_max: self.window_bytes_max.max(1),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::at("./roost-data/store")
+    }
+}
+
+/// The part of the configuration that a partition decides by. It belongs to the partition's input: the same log under
+/// other rules may give other effects.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Told in Welcome.
+    pub heartbeat_s: u32,
+    /// Largest payload of a message.
+    pub payload_bytes_max: u32,
+    /// Events in flight to a session.
+    pub window_events_max: usize,
+    /// Bytes in flight to a session.
+    pub window_bytes_max: usize,
+}

@@ -1,0 +1,67 @@
+//! The size of everything the router holds, who owns it, and what happens when it is full. Operators change some of these
+//! through [`crate::Config`]; the relations between them are checked at compile time.
+
+/// Partitions of a store at its creation; recorded in it and never changed. Sixteen leave every plausible number of
+/// router threads busy; the message id has room for [`PARTITIONS_MAX`].
+pub const PARTITIONS: u16 = 16;
+/// Partitions a message id can name: ten bits.
+pub const PARTITIONS_MAX: u16 = 1 << PARTITION_BITS;
+/// Low bits of a message id that name the partition which gave it.
+pub const PARTITION_BITS: u32 = 10;
+/// Bits of a message id that count the messages of one millisecond.
+pub const COUNTER_BITS: u32 = 12;
+
+/// Events sent to a session and not yet acknowledged. Full: the rest waits on disk until an Ack opens the window.
+pub const WINDOW_EVENTS_MAX: usize = 256;
+/// Bytes of those events. One larger event passes alone.
+pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
+/// Devices of one user. Full: a further device's session gets Error FORBIDDEN and is closed.
+pub const DEVICES_MAX: usize = 32;
+/// A message's payload; larger ones are answered TOO_LARGE.
+pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
+/// Messages one Read may name; a longer one is answered MALFORMED.
+pub const READ_MESSAGES_MAX: usize = 1024;
+/// A client's de-duplication key (`roost.proto`, Send).
+pub const CLIENT_ID_BYTES_MAX: usize = 16;
+
+/// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
+pub const QUEUE_REQUESTS_MAX: usize = 8192;
+/// Requests of one batch, that is of one commit.
+pub const BATCH_REQUESTS_MAX: usize = 2048;
+/// Messages between router threads waiting for one of them. Full: the sender keeps them in its outbox on disk.
+pub const QUEUE_PEERS_MAX: usize = 8192;
+/// Forwards read from an outbox and offered to a peer in one go.
+pub const PUMP_FORWARDS_MAX: usize = 256;
+/// Effects a thread holds because shards have no room. More: it takes no requests until they have.
+pub const EFFECTS_HELD_MAX: usize = 65_536;
+/// Bytes of waiting events read from disk after one batch; further sessions wait for the next.
+pub const REFILL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Events looked at for one session in one refill.
+pub const REFILL_EVENTS_MAX: usize = 1024;
+/// Users' records cached by one partition. Full: all are dropped after the commit and read again when needed.
+pub const USERS_CACHED_MAX: usize = 65_536;
+
+/// The wait before effects are offered again to a full shard, or forwards to a full peer.
+pub const RETRY_MS: u64 = 1;
+/// The least time between two attempts to bring a failed store back.
+pub const RECOVER_MS: u64 = 250;
+/// A thread looks after its store and its stop flag at least this often.
+pub const IDLE_MS: u64 = 500;
+/// What a stopping thread gives full shards to take their last effects.
+pub const STOP_MS_MAX: u64 = 5_000;
+
+/// fjall's block cache.
+pub const STORE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// One of fjall's memtables: one for each space takes writes, and a few more wait to be written out.
+pub const STORE_MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// fjall's journals, all together.
+pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+// A full batch may leave this many effects or more: a thread must be able to hold what one batch makes.
+const _: () = assert!(BATCH_REQUESTS_MAX <= EFFECTS_HELD_MAX);
+// The largest payload and its envelope fit a window, else one message would always travel alone.
+const _: () = assert!((PAYLOAD_BYTES_MAX as usize) < WINDOW_BYTES_MAX);
+// A partition's number fits its bits of a message id.
+const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
+// 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.
+const _: () = assert!(PARTITION_BITS + COUNTER_BITS == 22);

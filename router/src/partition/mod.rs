@@ -1,0 +1,282 @@
+//! A partition: the streams of its users and the order of its conversations, as a deterministic state machine. Commands
+//! and the time come in, effects and a batch of writes go out. It opens no file, reads no clock, starts no thread.
+//!
+//! The runtime applies commands to a batch, calls `flush`, commits the batch, and then calls `committed` (the effects may
+//! leave) or `rollback` (nothing happened). Between two batches, `refill` reads waiting events for open windows.
+
+mod account;
+mod ack;
+mod attach;
+mod forward;
+mod read;
+mod send;
+mod window;
+
+pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use send::receiver;
+pub use window::Skip;
+
+use crate::{
+    api::{AccountOutcome, Action, DeviceId, Effect, SessionId, UserId},
+    config::Rules,
+    error::StoreError,
+    limits,
+    log::{self, command::Body},
+    record::{self, User},
+    store::{Batch, Store},
+};
+use buffa::Message;
+use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use window::Session;
+
+/// What a command reads and writes.
+pub struct Tx<'a> {
+    /// Committed state.
+    pub store: &'a dyn Store,
+    /// Writes of this batch so far; reads look here first.
+    pub batch: &'a mut Batch,
+    /// The command's time, Unix milliseconds.
+    pub now_ms: u64,
+    /// What comes of it.
+    pub out: &'a mut Output,
+}
+
+/// What comes of commands. Nothing of it may leave before the batch is durable.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// For sessions, in order.
+    pub effects: Vec<Effect>,
+    /// For other partitions: from, to, what. The runtime applies it there in this batch, or calls `enqueue`.
+    pub forwards: Vec<(u16, u16, log::Forward)>,
+    /// Users that came to be with this batch.
+    pub fresh: Vec<UserId>,
+    /// How the last `CreateAccount` ended.
+    pub account: Option<AccountOutcome>,
+    /// Messages accepted.
+    pub messages: u64,
+    /// Events stored.
+    pub events: u64,
+}
+
+impl Output {
+    fn frame(&mut self, session: SessionId, reply_to: u32, body: Option<server_frame::Body>) {
+        let frame = Box::new(ServerFrame { reply_to, body });
+        self.effects.push(Effect { session, action: Action::Frame(frame) });
+    }
+
+    /// Answers with an Error; with id 0 it is sent all the same, as `reply_to` 0.
+    pub fn error(&mut self, session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) {
+        let error = Error { code: code.into(), message: message.into(), retry_after_ms: 0 };
+        self.frame(session, reply_to, Some(error.into()));
+    }
+
+    fn done(&mut self, session: SessionId, reply_to: u32) {
+        if reply_to != 0 {
+            self.frame(session, reply_to, None);
+        }
+    }
+}
+
+/// The forwards to one other partition: `acked <= sent <= written`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The other has everything up to here; deleted from the outbox.
+    pub acked: u64,
+    /// Handed to the other's thread up to here since the start. Kept by the runtime.
+    pub sent: u64,
+    /// In the outbox up to here.
+    pub written: u64,
+}
+
+/// One of a store's partitions.
+pub struct Partition {
+    number: u16,
+    rules: Rules,
+    /// Newest message id without its partition bits: milliseconds << 12 | counter.
+    clock: u64,
+    clock_dirty: bool,
+    /// By partition: the last forward applied from there.
+    inbound: Vec<u64>,
+    /// By partition: the forwards to there.
+    outgoing: Vec<Outgoing>,
+    users: FxHashMap<UserId, User>,
+    users_dirty: Vec<UserId>,
+    sessions: FxHashMap<(UserId, DeviceId), Session>,
+    /// How to take back what this batch did to sessions, newest last.
+    undo: Vec<window::Undo>,
+    /// Sessions with an open window and events on disk; each at most once (`Session::queued`).
+    refill: VecDeque<(UserId, DeviceId)>,
+}
+
+impl Partition {
+    /// Reads partition `number` of `count` from its store.
+    pub fn open(number: u16, count: u16, rules: Rules, store: &dyn Store) -> Result<Self, StoreError> {
+        let mut partition = Self {
+            number,
+            rules,
+            clock: 0,
+            clock_dirty: false,
+            inbound: vec![0; usize::from(count)],
+            outgoing: vec![Outgoing::default(); usize::from(count)],
+            users: FxHashMap::default(),
+            users_dirty: Vec::new(),
+            sessions: FxHashMap::default(),
+            undo: Vec::new(),
+            refill: VecDeque::new(),
+        };
+        partition.reload(store)?;
+        for outgoing in &mut partition.outgoing {
+            outgoing.sent = outgoing.acked;
+        }
+        Ok(partition)
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Sessions attached.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Applies one command. After an error the batch must be rolled back.
+    pub fn apply(&mut self, command: &Body, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        match command {
+            Body::Attach(attach) => self.attach(&attach.origin, tx),
+            Body::Detach(detach) => {
+                self.detach(&detach.origin);
+                Ok(())
+            }
+            Body::Send(send) => self.send(send, tx),
+            Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
+            Body::Read(read) => self.read(&read.origin, &read.message, tx),
+            Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
+            Body::Inbound(inbound) => self.inbound(inbound, tx),
+            Body::Taken(taken) => self.taken(taken.to as u16, taken.up_to, tx),
+            Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
+        }
+    }
+
+    /// Writes the records that this batch changed.
+    pub fn flush(&mut self, batch: &mut Batch) {
+        for user in self.users_dirty.drain(..) {
+            if let Some(record) = self.users.get_mut(&user) {
+                record.dirty = false;
+                batch.put(record::user(self.number, user), record.encode());
+            }
+        }
+        if std::mem::take(&mut self.clock_dirty) {
+            let record = log::PartitionRecord { clock: self.clock };
+            batch.put(record::clock(self.number), record.encode_to_bytes());
+        }
+    }
+
+    /// The batch is durable.
+    pub fn committed(&mut self) {
+        self.undo.clear();
+        if self.users.len() > limits::USERS_CACHED_MAX {
+            self.users.clear();
+        }
+    }
+
+    /// The batch is not: everything is again as the store has it, and sessions are as they were before the batch.
+    pub fn rollback(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        self.undo_sessions();
+        self.users_dirty.clear();
+        self.clock_dirty = false;
+        self.users.clear();
+        self.reload(store)
+    }
+
+    /// A failed batch turned out to be stored after all, or may have been: all sessions look for waiting events.
+    pub fn refill_all(&mut self) {
+        for (key, session) in &mut self.sessions {
+            if !std::mem::replace(&mut session.queued, true) {
+                self.refill.push_back(*key);
+            }
+        }
+    }
+
+    fn reload(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        let clock = store.get(&record::clock(self.number))?;
+        let clock = clock.map(record::decode::<log::PartitionRecord>).transpose()?;
+        self.clock = clock.map_or(0, |record| record.clock);
+        for other in 0..self.outgoing.len() {
+            let peer = other as u16;
+            self.inbound[other] = record::number(store.get(&record::inbound(self.number, peer))?)?;
+            let acked = record::number(store.get(&record::taken(self.number, peer))?)?;
+            let mut written = acked;
+            let (first, last) =
+                (record::outbox(self.number, peer, acked + 1), record::outbox(self.number, peer, u64::MAX));
+            store.scan(&first, &last, &mut |key, _| {
+                written = record::last_u64(key);
+                true
+            })?;
+            let sent = self.outgoing[other].sent.clamp(acked, written);
+            self.outgoing[other] = Outgoing { acked, sent, written };
+        }
+        Ok(())
+    }
+
+    /// Brings a user's record into the cache; false where the user is unknown.
+    fn load(&mut self, user: UserId, tx: &Tx<'_>) -> Result<bool, StoreError> {
+        if self.users.contains_key(&user) {
+            return Ok(true);
+        }
+        match tx.store.get(&record::user(self.number, user))? {
+            Some(value) => {
+                self.users.insert(user, User::decode(value)?);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// A record to be changed; one is made where there is none.
+    fn change(&mut self, user: UserId, tx: &mut Tx<'_>) -> Result<&mut User, StoreError> {
+        let known = self.load(user, tx)?;
+        if !known {
+            tx.out.fresh.push(user);
+        }
+        let record = self.users.entry(user).or_default();
+        if !std::mem::replace(&mut record.dirty, true) {
+            self.users_dirty.push(user);
+        }
+        Ok(record)
+    }
+
+    /// A user this partition is home of is in its cache; saves a read of the store.
+    pub fn has_cached(&self, user: UserId) -> bool {
+        self.users.contains_key(&user)
+    }
+}
+
+/// The partition that is home of a user: the finaliser of `SplitMix64` spreads neighbouring telephone numbers.
+pub fn home(user: UserId, partitions: u16) -> u16 {
+    let mut x = user.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((x ^ (x >> 31)) % u64::from(partitions.max(1))) as u16
+}
+
+/// The partition that orders what two users say to each other: the home of the smaller number.
+pub fn pair_home(one: UserId, other: UserId, partitions: u16) -> u16 {
+    home(one.min(other), partitions)
+}
+
+/// The session a command came from.
+pub fn session_of(origin: &log::Origin) -> SessionId {
+    SessionId {
+        gateway: origin.gateway as u16,
+        shard: origin.shard as u16,
+        slot: origin.slot,
+        generation: origin.generation,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! The user has read messages: their senders hear it, once.
+
+use super::{Partition, Tx, session_of};
+use crate::{
+    error::StoreError,
+    limits,
+    log::{self, Origin},
+    record,
+};
+use roost_proto::v1::{self, Code};
+use std::collections::BTreeMap;
+
+impl Partition {
+    /// Messages that are not this user's, or were read before, are passed over. Where a client says Read before it says Ack,
+    /// READ comes before DELIVERED.
+    pub(super) fn read(
+        &mut self,
+        origin: &Origin,
+        messages: &[u64],
+        tx: &mut Tx<'_>,
+    ) -> Result<(), StoreError> {
+        let (id, key) = (session_of(origin), (origin.user, origin.device));
+        if self.sessions.get(&key).is_none_or(|session| session.id != id) {
+            return Ok(());
+        }
+        if messages.len() > limits::READ_MESSAGES_MAX {
+            let text = format!(
+                "{} messages in one Read, at most {} are taken",
+                messages.len(),
+                limits::READ_MESSAGES_MAX
+            );
+            tx.out.error(id, origin.id, Code::MALFORMED, text);
+            return Ok(());
+        }
+        let mut read: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+        for message in messages {
+            let key = record::mark(self.number, origin.user, *message);
+            if let Some(value) = tx.batch.get(tx.store, &key)? {
+                let record: log::MarkRecord = record::decode(value)?;
+                tx.batch.delete(key);
+                read.entry(record.from).or_default().push(*message);
+            }
+        }
+        self.tell_senders(origin.user, v1::Mark::READ, read, tx)?;
+        tx.out.done(id, origin.id);
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Keys of the store. A key is a space, the partition that owns it, and numbers in big-endian order, so that neighbours in
+//! a stream are neighbours on disk and one partition's keys can be moved as ranges.
+
+use crate::{
+    api::{DeviceId, UserId},
+    error::StoreError,
+    log,
+};
+use buffa::Message;
+use bytes::Bytes;
+
+/// What a key is about; each space is a tree of its own in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Space {
+    /// Format and number of partitions; per partition its clock, and its places in other partitions' outboxes.
+    Meta = 0,
+    /// user -> `UserRecord`.
+    Users = 1,
+    /// user -> password hash, as text.
+    Accounts = 2,
+    /// user, seq -> encoded `roost.v1.Event`.
+    Events = 3,
+    /// sender, `client_id` -> `SentRecord`.
+    Sent = 4,
+    /// receiver, message -> `MarkRecord`; gone once read.
+    Marks = 5,
+    /// to, seq -> `Forward`; gone once the other partition has it.
+    Outbox = 6,
+}
+
+impl Space {
+    /// All spaces, in the order of their numbers.
+    pub const ALL: [Self; 7] =
+        [Self::Meta, Self::Users, Self::Accounts, Self::Events, Self::Sent, Self::Marks, Self::Outbox];
+    /// The name of its tree.
+    pub fn name(self) -> &'static str {
+        ["meta", "users", "accounts", "events", "sent", "marks", "outbox"][self as usize]
+    }
+}
+
+const KEY_BYTES_MAX: usize = 30;
+
+/// A key: its space and at most 30 bytes, kept in place. Bytes past `len` are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    space: Space,
+    len: u8,
+    bytes: [u8; KEY_BYTES_MAX],
+}
+
+impl Key {
+    fn new(space: Space, partition: u16) -> Self {
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes[..2].copy_from_slice(&partition.to_be_bytes());
+        Self { space, len: 2, bytes }
+    }
+
+    fn push(mut self, part: &[u8]) -> Self {
+        let from = usize::from(self.len);
+        self.bytes[from..from + part.len()].copy_from_slice(part);
+        self.len += part.len() as u8;
+        self
+    }
+
+    /// The space it is in.
+    pub fn space(&self) -> Space {
+        self.space
+    }
+
+    /// Its bytes within the space.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Of the whole store: the format's number (u32, big-endian) and the number of partitions (u16).
+pub fn format() -> Key {
+    Key::new(Space::Meta, u16::MAX).push(b"format")
+}
+
+/// A partition's `PartitionRecord`.
+pub fn clock(partition: u16) -> Key {
+    Key::new(Space::Meta, partition).push(b"clock")
+}
+
+/// The last forward of `from` that `partition` has applied (u64).
+pub fn inbound(partition: u16, from: u16) -> Key {
+    Key::new(Space::Meta, partition).push(b"in").push(&from.to_be_bytes())
+}
+
+/// The last forward of `partition` that `to` is known to have (u64).
+pub fn taken(partition: u16, to: u16) -> Key {
+    Key::new(Space::Meta, partition).push(b"taken").push(&to.to_be_bytes())
+}
+
+/// A user's `UserRecord`. A user with a record is known.
+pub fn user(partition: u16, user: UserId) -> Key {
+    Key::new(Space::Users, partition).push(&user.to_be_bytes())
+}
+
+/// A user's password hash.
+pub fn account(partition: u16, user: UserId) -> Key {
+    Key::new(Space::Accounts, partition).push(&user.to_be_bytes())
+}
+
+/// An event of a user's stream.
+pub fn event(partition: u16, user: UserId, seq: u64) -> Key {
+    Key::new(Space::Events, partition).push(&user.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// A message that was accepted. `client_id`: at most 16 bytes.
+pub fn sent(partition: u16, sender: UserId, client_id: &[u8]) -> Key {
+    Key::new(Space::Sent, partition).push(&sender.to_be_bytes()).push(client_id)
+}
+
+/// A message its receiver has not read.
+pub fn mark(partition: u16, receiver: UserId, message: u64) -> Key {
+    Key::new(Space::Marks, partition).push(&receiver.to_be_bytes()).push(&message.to_be_bytes())
+}
+
+/// A forward on its way.
+pub fn outbox(partition: u16, to: u16, seq: u64) -> Key {
+    Key::new(Space::Outbox, partition).push(&to.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// The big-endian number at the end of a key: the seq of an event or of a forward.
+pub fn last_u64(key: &[u8]) -> u64 {
+    let (_, tail) = key.split_at(key.len().saturating_sub(8));
+    tail.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// Reads a stored number.
+pub fn number(value: Option<Bytes>) -> Result<u64, StoreError> {
+    value.map_or(Ok(0), |value| {
+        let bytes = value[..].try_into();
+        bytes.map(u64::from_be_bytes).map_err(|_| StoreError::new("read a number", "it has not 8 bytes"))
+    })
+}
+
+/// Reads a stored message.
+pub fn decode<M: Message>(mut value: Bytes) -> Result<M, StoreError> {
+    M::decode(&mut value).map_err(|error| StoreError::new("read a record", error))
+}
+
+/// A user as the partition works with it.
+#[derive(Clone, Debug, Default)]
+pub struct User {
+    /// seq of the newest event, 0 before the first.
+    pub head: u64,
+    /// Events up to here are deleted; the smallest cursor, once there is a device.
+    pub tail: u64,
+    /// In the order of their first session.
+    pub devices: Vec<Device>,
+    /// Differs from its record.
+    pub dirty: bool,
+}
+
+/// A device of a user: `start <= cursor <= head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its number.
+    pub device: DeviceId,
+    /// It was never given events up to here.
+    pub start: u64,
+    /// It has everything up to here for good.
+    pub cursor: u64,
+}
+
+impl User {
+    /// The record of a user.
+    pub fn encode(&self) -> Bytes {
+        let device = self.devices.iter().map(|d| log::DeviceRecord {
+            device: d.device,
+            start: d.start,
+            cursor: d.cursor,
+        });
+        log::UserRecord { head: self.head, tail: self.tail, device: device.collect() }.encode_to_bytes()
+    }
+
+    /// Reads a record.
+    pub fn decode(value: Bytes) -> Result<Self, StoreError> {
+        let record: log::UserRecord = decode(value)?;
+        let device =
+            record.device.iter().map(|d| Device { device: d.device, start: d.start, cursor: d.cursor });
+        Ok(Self { head: record.head, tail: record.tail, devices: device.collect(), dirty: false })
+    }
+}

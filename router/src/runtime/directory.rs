@@ -1,0 +1,49 @@
+//! Which users exist: those with a committed record, and those whose record is just being committed.
+
+use crate::{api::UserId, error::StoreError, partition::home, record, store::Store};
+use rustc_hash::FxHashMap;
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Asked by every thread for every message to a user whose record it has not at hand.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    /// How many batches are about to make this user known; at most a batch a thread.
+    fresh: Mutex<FxHashMap<UserId, usize>>,
+    fresh_count: AtomicUsize,
+}
+
+impl Directory {
+    /// The user has an account or has been attached.
+    pub(crate) fn knows(&self, user: UserId, partitions: u16, store: &dyn Store) -> Result<bool, StoreError> {
+        if self.fresh_count.load(Ordering::Acquire) > 0 && self.lock().contains_key(&user) {
+            return Ok(true);
+        }
+        Ok(store.get(&record::user(home(user, partitions), user))?.is_some())
+    }
+
+    /// A batch that is not yet committed makes this user known.
+    pub(crate) fn begin(&self, user: UserId) {
+        let mut fresh = self.lock();
+        *fresh.entry(user).or_default() += 1;
+        self.fresh_count.store(fresh.len(), Ordering::Release);
+    }
+
+    /// That batch is committed, or rolled back.
+    pub(crate) fn end(&self, user: UserId) {
+        let mut fresh = self.lock();
+        if let Some(count) = fresh.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                fresh.remove(&user);
+            }
+        }
+        self.fresh_count.store(fresh.len(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<UserId, usize>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,40 @@
+//! The threads that run partitions: they take requests in batches, commit each batch, and let its effects out.
+
+mod directory;
+mod held;
+mod peers;
+mod stats;
+mod thread;
+mod work;
+
+pub(crate) use directory::Directory;
+pub(crate) use peers::Peer;
+pub(crate) use stats::Counters;
+pub use stats::Stats;
+pub(crate) use thread::Thread;
+pub(crate) use work::{Job, route};
+
+use crate::{api::Outlet, config::Config, store::Store};
+use crossbeam::channel::Sender;
+use std::sync::{Arc, atomic::AtomicBool};
+
+/// What all threads and handles of a router share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// Partitions of the store.
+    pub(crate) partitions: u16,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) directory: Directory,
+    pub(crate) counters: Counters,
+    /// By thread.
+    pub(crate) peers: Vec<Sender<Peer>>,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Shared {
+    /// The thread that runs a partition.
+    pub(crate) fn thread_of(&self, partition: u16) -> usize {
+        usize::from(partition) % self.peers.len()
+    }
+}

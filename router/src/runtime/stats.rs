@@ -1,0 +1,67 @@
+//! Numbers for operators.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A snapshot of a router's counters; all count from its start, except where they say "now".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages accepted (answered by Sent, not as duplicates).
+    pub messages: u64,
+    /// Events stored in streams.
+    pub events: u64,
+    /// Batches that were committed.
+    pub batches: u64,
+    /// Time spent in commits, microseconds, all threads together.
+    pub commit_us: u64,
+    /// The longest commit, microseconds.
+    pub commit_us_max: u64,
+    /// Sessions attached now.
+    pub sessions: u64,
+    /// Requests waiting now.
+    pub queue_depth: u64,
+    /// Effects held for full shards now.
+    pub effects_held: u64,
+    /// Reads and commits that failed.
+    pub store_errors: u64,
+    /// Requests answered UNAVAILABLE because they could not be stored.
+    pub refused: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) messages: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) commit_us: AtomicU64,
+    pub(crate) commit_us_max: AtomicU64,
+    pub(crate) store_errors: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    /// By thread: sessions, effects held.
+    pub(crate) threads: Vec<(AtomicU64, AtomicU64)>,
+}
+
+impl Counters {
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { threads: (0..threads).map(|_| Default::default()).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn snapshot(&self, queue_depth: usize) -> Stats {
+        Stats {
+            messages: self.messages.load(Relaxed),
+            events: self.events.load(Relaxed),
+            batches: self.batches.load(Relaxed),
+            commit_us: self.commit_us.load(Relaxed),
+            commit_us_max: self.commit_us_max.load(Relaxed),
+            sessions: self.threads.iter().map(|thread| thread.0.load(Relaxed)).sum(),
+            queue_depth: queue_depth as u64,
+            effects_held: self.threads.iter().map(|thread| thread.1.load(Relaxed)).sum(),
+            store_errors: self.store_errors.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+        }
+    }
+}
+
+/// Counts without ordering anything.
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Relaxed);
+}

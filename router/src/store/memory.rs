@@ -1,0 +1,105 @@
+//! A store in memory, for tests and for benches that measure the state machine alone.
+
+use super::{Batch, Store, space_index};
+use crate::{
+    error::StoreError,
+    record::{Key, Space},
+};
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+type Tree = BTreeMap<Vec<u8>, Bytes>;
+
+/// Ordered maps behind a lock. `fail(true)` makes it a full disk: reads go on, commits are refused.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    trees: [Tree; Space::ALL.len()],
+    failing: bool,
+    lands: bool,
+    broken: bool,
+}
+
+impl MemoryStore {
+    /// From now on commits fail (true) or succeed, once `recover` was called (false).
+    pub fn fail(&self, failing: bool) {
+        self.lock().failing = failing;
+    }
+
+    /// A commit that fails is found to have happened after `recover`, as when only the answer of the disk was lost.
+    pub fn failed_commits_land(&self, lands: bool) {
+        self.lock().lands = lands;
+    }
+
+    /// Number of keys of a space.
+    pub fn len(&self, space: Space) -> usize {
+        self.lock().trees[space_index(space)].len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, batch: &Batch) {
+        for (key, value) in batch.writes() {
+            let tree = &mut self.trees[space_index(key.space())];
+            match value {
+                Some(value) => tree.insert(key.bytes().to_vec(), value.clone()),
+                None => tree.remove(key.bytes()),
+            };
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.lock().trees[space_index(key.space())].get(key.bytes()).cloned())
+    }
+
+    fn scan(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let inner = self.lock();
+        let range = first.bytes().to_vec()..=last.bytes().to_vec();
+        for (key, value) in inner.trees[space_index(first.space())].range(range) {
+            if !visit(key, value.clone()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner.failing || inner.broken {
+            if inner.lands && !inner.broken {
+                inner.write(batch);
+            }
+            inner.broken = true;
+            return Err(StoreError::new("commit", "no space left on device (simulated)"));
+        }
+        inner.write(batch);
+        Ok(())
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner.failing {
+            return Err(StoreError::new("recover", "no space left on device (simulated)"));
+        }
+        inner.broken = false;
+        Ok(())
+    }
+}
