@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long a minted token is valid: longer than any run that one looks at.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 24 * 3600);
+const TOKEN_LIFETIME: Duration = Duration::from_hours(8 * 24);
 
 /// The device number of every simulated client.
 pub const DEVICE: u32 = 1;

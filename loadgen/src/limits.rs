@@ -55,8 +55,8 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Attempts in a row that fail. Reached: the client is counted as failed.
 pub const CONNECT_ATTEMPTS_MAX: u32 = 60;
-/// The longest pause that a server's GoAway or retry hint may ask for.
-pub const SERVER_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The longest pause that a server's `GoAway` or retry hint may ask for.
+pub const SERVER_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Times one message is sent again because the server refused it for now. Reached: it counts as refused.
 pub const RETRIES_MAX: u8 = 100;

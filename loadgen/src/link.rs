@@ -95,14 +95,12 @@ impl Link {
         let stream = TcpStream::from_std(stream);
         let mut ws = WsClient::new(request)?;
         let mut buffer = vec![0; READ_BUFFER_BYTES];
-        match tokio::time::timeout(CONNECT_TIMEOUT, handshake(&stream, &mut ws, &mut buffer)).await {
-            Ok(done) => done?,
-            Err(_) => {
-                // The read that was left behind ends with the connection and gives its buffer back.
-                let _ = stream.shutdown(Shutdown::Both);
-                return Err(LinkError::Timeout);
-            }
+        let done = tokio::time::timeout(CONNECT_TIMEOUT, handshake(&stream, &mut ws, &mut buffer)).await;
+        if done.is_err() {
+            // The read that was left behind ends with the connection and gives its buffer back.
+            let _ = stream.shutdown(Shutdown::Both);
         }
+        done.map_err(|_| LinkError::Timeout)??;
         let state =
             State { ws, marks: Vec::new(), spare: Vec::new(), writing: false, closing: false, blocked_us: 0 };
         Ok(Rc::new(Self {

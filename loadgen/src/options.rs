@@ -94,7 +94,7 @@ pub struct Cli {
     /// No progress
     #[arg(long)]
     pub quiet: bool,
-    /// A condition on a field of the report that makes the run fail, like 'latency_us.p99 > 20000'; may be repeated
+    /// A condition on a field of the report that makes the run fail, like `latency_us.p99 > 20000`; may be repeated
     #[arg(long, value_name = "EXPR")]
     pub fail_if: Vec<Condition>,
     /// A message is late when the generator itself is this late with it

@@ -49,7 +49,7 @@ pub struct MemoryPerClient {
     pub gateway: Option<f64>,
     /// The sum of both.
     pub total: Option<f64>,
-    /// Growth of MemTotal - MemFree - Buffers - Cached: everything, the generator's own memory included.
+    /// Growth of `MemTotal - MemFree - Buffers - Cached`: everything, the generator's own memory included.
     pub host: Option<f64>,
     /// Growth of the generator's resident set.
     pub generator: Option<f64>,

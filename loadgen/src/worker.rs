@@ -207,7 +207,9 @@ pub async fn run<S: Session>(
     }
     ramp.abort();
     tick.abort();
-    pacer.inspect(|pacer| pacer.abort());
+    if let Some(pacer) = pacer {
+        pacer.abort();
+    }
     worker.stop().await;
     Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take() }
 }

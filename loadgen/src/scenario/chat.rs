@@ -100,7 +100,7 @@ impl Chat {
         id
     }
 
-    /// The message behind a client_id of this run.
+    /// The message behind a `client_id` of this run.
     fn index(&self, client_id: &[u8]) -> Option<u32> {
         let (run, rest) = client_id.split_first_chunk::<8>()?;
         let (index, _) = rest.split_first_chunk::<4>()?;
