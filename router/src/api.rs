@@ -79,7 +79,7 @@ pub enum Action {
     Close {
         /// Close code, RFC 6455 section 7.4.
         code: u16,
-        /// For the GoAway and the close frame; at most 123 bytes.
+        /// For the `GoAway` and the close frame; at most 123 bytes.
         reason: &'static str,
     },
 }
