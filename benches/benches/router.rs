@@ -100,7 +100,8 @@ impl World {
     fn acks(&self, count: u64) -> Vec<Body> {
         (0..count)
             .map(|n| {
-                let user = n % USERS + 1;
+                // From user 2 on: user 1 is only written to by itself.
+                let user = (n + 1) % USERS + 1;
                 Ack { origin: origin(user).into(), up_to: u64::MAX }.into()
             })
             .collect()
