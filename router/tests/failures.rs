@@ -33,7 +33,8 @@ fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
         let handle = router.handle();
         let alice = Client::attach(&handle, &shards, 1, 1, 1);
         let bob = Client::attach(&handle, &shards, 2, 2, 1);
-        (alice.welcome(), bob.welcome());
+        alice.welcome();
+        bob.welcome();
         alice.send(1, 2, "a", "before");
         let before = alice.sent(1).id;
         bob.messages(1);

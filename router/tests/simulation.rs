@@ -42,7 +42,7 @@ enum Wire {
 #[derive(Default)]
 struct Device {
     user: u64,
-    device: u32,
+    number: u32,
     /// 0: not connected.
     generation: u32,
     last_seq: u64,
@@ -101,8 +101,8 @@ impl Sim {
         let mut rng = Rng(seed);
         let mut devices = Vec::new();
         for user in 1..=USERS {
-            for device in 1..=1 + rng.below(3) as u32 {
-                devices.push(Device { user, device, ..Device::default() });
+            for number in 1..=1 + rng.below(3) as u32 {
+                devices.push(Device { user, number, ..Device::default() });
             }
         }
         let threads = 1 + rng.below(3) as u16;
@@ -142,7 +142,7 @@ impl Sim {
             slot: n as u32,
             generation: d.generation,
             user: d.user,
-            device: d.device,
+            device: d.number,
             id: self.frame_id,
             ..Origin::default()
         }
@@ -368,7 +368,7 @@ impl Sim {
         if let Some(event::Body::Message(m)) = &event.body {
             assert_ne!(
                 (m.from, m.from_device),
-                (device.user, device.device),
+                (device.user, device.number),
                 "a device was told what it said"
             );
         }
@@ -382,7 +382,7 @@ impl Sim {
             }
             Some(server_frame::Body::Sent(sent)) => {
                 let client_id = u64::from_be_bytes(sent.client_id[..].try_into().unwrap());
-                let (user, device) = (self.devices[n].user, self.devices[n].device);
+                let (user, device) = (self.devices[n].user, self.devices[n].number);
                 let id = *self.model.by_client_id.entry((user, client_id)).or_insert(sent.id);
                 assert_eq!(id, sent.id, "one client_id, two messages");
                 if let Some(to) = self.devices[n].waiting.remove(&client_id) {
@@ -456,7 +456,7 @@ impl Sim {
                 .iter()
                 .filter(|(_, (from, by, to))| {
                     (*to == device.user || *from == device.user)
-                        && (*from, *by) != (device.user, device.device)
+                        && (*from, *by) != (device.user, device.number)
                 })
                 .map(|(id, _)| *id)
                 .collect();
@@ -465,7 +465,7 @@ impl Sim {
                 expected.len(),
                 "device {}:{} has doubles or losses",
                 device.user,
-                device.device
+                device.number
             );
             assert_eq!(ids.iter().copied().collect::<BTreeSet<_>>(), expected);
             let mut newest: BTreeMap<(u64, u64), u64> = BTreeMap::new();

@@ -260,10 +260,11 @@ fn events_go_when_every_device_has_them() {
     bed.attach(2, 1);
     bed.attach(2, 2);
     bed.send(1, 1, message(2, b"a"));
+    let stored = |bed: &Bed| bed.store.get(&record::event(0, 2, 1)).unwrap().is_some();
     bed.ack(2, 1, 1);
-    assert_eq!(bed.store.len(Space::Events), 1);
+    assert!(stored(&bed));
     bed.ack(2, 2, 1);
-    assert_eq!(bed.store.len(Space::Events), 0);
+    assert!(!stored(&bed));
 }
 
 #[test]
@@ -334,12 +335,7 @@ fn own_copies_do_not_hold_a_cursor_back() {
     // While it is away, its own messages pass it too.
     bed.run([log::Detach { origin: origin(1, 1, 1).into() }.into()]);
     bed.send(1, 1, message(2, b"c"));
-    assert_eq!(
-        welcome(&bed.attach(1, 1)).0,
-        4,
-        "its own message and the receipts: {:?}",
-        bed.partition.users[&1]
-    );
+    assert_eq!(welcome(&bed.attach(1, 1)), (3, 3));
 }
 
 #[test]
