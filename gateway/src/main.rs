@@ -1,2 +1,48 @@
-//! x
-fn main(){}
+//! `roost-gateway`: the gateway with its embedded router and store.
+#![forbid(unsafe_code)]
+
+mod serve;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use roost_gateway::config::Options;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Usage, configuration, or something at start that an operator has to put right.
+const EXIT_CONFIGURATION: u8 = 2;
+/// It ran, and failed.
+const EXIT_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    // A ring's table is bounded by the soft limit; where it cannot be raised, the one in force counts.
+    let files_max = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
+    let config = match options.resolve(files_max) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_CONFIGURATION, &error.to_string()),
+    };
+    let running = match serve::start(&config) {
+        Ok(running) => running,
+        Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),
+    };
+    println!("{}", running.ready_line());
+    tracing::info!("the web page: http://{}/", running.http_address());
+    match running.wait() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILED, &format!("{error:#}")),
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("roost-gateway: {}", message.replace('\n', " "));
+    ExitCode::from(code)
+}

@@ -4,7 +4,6 @@
 //! through the [`Outlet`] once the batch that caused them is durable.
 #![forbid(unsafe_code)]
 
-mod api;
 mod config;
 mod error;
 mod handle;
@@ -19,6 +18,8 @@ pub mod store;
 pub mod log {
     include!("generated/roost.log.v1.rs");
 }
+
+use roost_proto::tier as api;
 
 pub use api::{AccountOutcome, Action, DeviceId, Effect, Full, Outlet, Request, SessionId, UserId};
 pub use config::{Config, Rules};

@@ -1,8 +1,9 @@
-//! What a gateway hands to the router and what it gets back. Nothing here blocks and nothing here is chat:
-//! a gateway knows sessions, frames and events as bytes.
+//! What a gateway hands to the message tier behind it and what it gets back: the seam between `gateway/` and `router/`.
+//!
+//! It stands here so that neither imports the other; a gateway on another machine will speak the same.
 
+use crate::v1::{ServerFrame, client_frame};
 use bytes::Bytes;
-use roost_proto::v1::{ServerFrame, client_frame};
 
 /// A user's number, 1 to 2^63-1 (`roost.proto`).
 pub type UserId = u64;

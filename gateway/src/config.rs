@@ -1,0 +1,247 @@
+//! What operators write: command line over `roost.toml` over defaults. What follows from it is in `limits`.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+
+use crate::limits;
+
+/// What stands behind the WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// The message router with its store.
+    #[default]
+    Router,
+    /// Every message comes back; for conformance suites and comparisons.
+    Echo,
+}
+
+/// How a client proves who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthKind {
+    /// A JSON Web Token, in `Authorization: Bearer` or `?access_token=`.
+    #[default]
+    Token,
+    /// Whoever says `?user=42&device=1` is believed. For tests on a machine of one's own.
+    None,
+}
+
+/// Holds millions of WebSocket sessions and passes their messages on.
+#[derive(Debug, Default, Parser, Deserialize)]
+#[command(name = "roost-gateway", version, about, max_term_width = 100)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Address of the WebSocket service; port 0 picks a free one, [::] serves IPv4 and IPv6 [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Address of the HTTP service: accounts, metrics, the web page [default: 127.0.0.1:9080]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
+    /// Folder of the store and the token secret [default: ./roost-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Gateway threads, each with its own ring [default: one a core]
+    #[arg(long, value_name = "N")]
+    shards: Option<u16>,
+    /// What stands behind the WebSocket [default: router]
+    #[arg(long, value_name = "KIND")]
+    backend: Option<BackendKind>,
+    /// Connections beyond this are refused with 503 [default: what the file limit allows]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u64>,
+    /// Larger messages end their connection with close code 1009 [default: 131072]
+    #[arg(long, value_name = "N")]
+    max_message_bytes: Option<u64>,
+    /// Clients send something at least this often; after twice the time in silence they are reaped [default: 240]
+    #[arg(long, value_name = "N")]
+    heartbeat_s: Option<u32>,
+    /// How clients prove who they are [default: token]
+    #[arg(long, value_name = "KIND")]
+    auth: Option<AuthKind>,
+    /// A TOML file with the same settings, names with underscores
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Public key (PEM: Ed25519 or RSA) or JWKS file that tokens may be signed with, besides the secret
+    #[arg(long, value_name = "FILE")]
+    jwt_key_file: Option<PathBuf>,
+    /// Router threads [default: one for two cores]
+    #[arg(long, value_name = "N")]
+    router_threads: Option<u16>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address of the WebSocket service.
+    pub listen: SocketAddr,
+    /// Address of the HTTP service.
+    pub http: SocketAddr,
+    /// Folder of the store and the secret.
+    pub data: PathBuf,
+    /// Gateway threads.
+    pub shards: u16,
+    /// What stands behind.
+    pub backend: BackendKind,
+    /// Connections of the process.
+    pub max_connections: u64,
+    /// Bytes of a message.
+    pub max_message_bytes: u64,
+    /// Seconds.
+    pub heartbeat_s: u32,
+    /// How clients prove who they are.
+    pub auth: AuthKind,
+    /// More keys for tokens.
+    pub jwt_key_file: Option<PathBuf>,
+    /// Router threads.
+    pub router_threads: u16,
+    /// Places in each shard's table of direct descriptors.
+    pub descriptors: u32,
+}
+
+/// One line: what is wrong with the configuration and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl Options {
+    /// Puts the file named by `--config` under the command line, fills in defaults and checks.
+    ///
+    /// `files_max` is the process's limit of open files, which bounds a ring's table.
+    ///
+    /// # Errors
+    /// Names file, key and value, or flag and value.
+    pub fn resolve(self, files_max: u64) -> Result<Config, ConfigError> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => Options::default(),
+        };
+        let cores = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(usize::from(limits::SHARDS_MAX)) as u16;
+        let shards = self.shards.or(file.shards).unwrap_or(cores);
+        let descriptors = files_max.min(limits::RING_DESCRIPTORS_MAX);
+        let room = descriptors.saturating_sub(u64::from(limits::DESCRIPTOR_HEADROOM)) * u64::from(shards);
+        let config = Config {
+            listen: self.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
+            http: self.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9080))),
+            data: self.data.or(file.data).unwrap_or_else(|| PathBuf::from("./roost-data")),
+            shards,
+            backend: self.backend.or(file.backend).unwrap_or_default(),
+            max_connections: self.max_connections.or(file.max_connections).unwrap_or(room),
+            max_message_bytes: self.max_message_bytes.or(file.max_message_bytes).unwrap_or(128 * 1024),
+            heartbeat_s: self.heartbeat_s.or(file.heartbeat_s).unwrap_or(240),
+            auth: self.auth.or(file.auth).unwrap_or_default(),
+            jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
+            router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
+            descriptors: descriptors as u32,
+        };
+        config.check(room)?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    fn check(&self, room: u64) -> Result<(), ConfigError> {
+        within("shards", self.shards.into(), 1, limits::SHARDS_MAX.into())?;
+        within("router_threads", self.router_threads.into(), 1, limits::SHARDS_MAX.into())?;
+        within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
+        within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
+        if room == 0 {
+            return Err(ConfigError(format!(
+                "the limit of open files leaves no room for connections; raise it to more than {} (ulimit -n)",
+                limits::DESCRIPTOR_HEADROOM
+            )));
+        }
+        if self.max_connections > room {
+            return Err(ConfigError(format!(
+                "max_connections = {}: {} shards hold at most {room} connections with a limit of {} open files; \
+                 lower it, or raise the limit (ulimit -n) or the number of shards",
+                self.max_connections, self.shards, self.descriptors
+            )));
+        }
+        within("max_connections", self.max_connections, 1, room)
+    }
+}
+
+fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError(format!("{key} = {value}: must be between {least} and {most}")))
+}
+
+fn read(path: &Path) -> Result<Options, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("{}: cannot be read: {error}", path.display())))?;
+    toml::from_str(&text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text[..at].matches('\n').count();
+        let source = text.lines().nth(line).unwrap_or_default().trim();
+        let message = error.message().replace('\n', " ");
+        ConfigError(format!("{}:{}: {source}: {message}", path.display(), line + 1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(arguments: &[&str]) -> Result<Config, String> {
+        let all = std::iter::once("roost-gateway").chain(arguments.iter().copied());
+        Options::try_parse_from(all)
+            .map_err(|error| error.to_string())?
+            .resolve(20_000)
+            .map_err(|error| error.to_string())
+    }
+
+    fn with_file(text: &str, arguments: &[&str]) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), text).expect("written");
+        let path = file.path().to_str().expect("UTF-8").to_owned();
+        resolve(&[&["--config", &path], arguments].concat())
+            .map_err(|error| error.replace(&path, "roost.toml"))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = resolve(&[]).expect("defaults");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(config.http.to_string(), "127.0.0.1:9080");
+        assert_eq!(config.data, Path::new("./roost-data"));
+        assert_eq!((config.backend, config.auth), (BackendKind::Router, AuthKind::Token));
+    }
+
+    #[test]
+    fn the_command_line_stands_over_the_file() {
+        let config = with_file("shards = 3\nheartbeat_s = 30\n", &["--shards", "5"]).expect("both are right");
+        assert_eq!((config.shards, config.heartbeat_s), (5, 30));
+    }
+
+    #[test]
+    fn errors_name_file_key_and_value() {
+        let error = with_file("heartbeat_s = 30\nshards = \"many\"\n", &[]).expect_err("not a number");
+        assert!(error.starts_with("roost.toml:2: shards = \"many\": ") && !error.contains('\n'), "{error}");
+        let error = with_file("sharts = 3\n", &[]).expect_err("unknown key");
+        assert!(error.contains("roost.toml:1: sharts = 3: ") && error.contains("unknown field"), "{error}");
+        let error = resolve(&["--config", "/nonexistent/roost.toml"]).expect_err("no file");
+        assert!(error.contains("/nonexistent/roost.toml: cannot be read"), "{error}");
+        for (arguments, part) in [
+            (["--shards", "0"], "shards = 0: must be between 1 and 256"),
+            (["--heartbeat-s", "999999"], "heartbeat_s = 999999"),
+            (["--max-message-bytes", "0"], "max_message_bytes = 0"),
+            (["--max-connections", "99999999"], "max_connections = 99999999: "),
+        ] {
+            let error = resolve(&arguments).expect_err("out of range");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

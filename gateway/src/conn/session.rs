@@ -1,0 +1,176 @@
+//! A session after its upgrade: frames in, frames out, RFC 6455 sections 5 to 7.
+
+use roost_proto::{
+    codec,
+    frame::{self, Decoder, Item, MessageKind, Opcode},
+    v1,
+};
+
+use super::{Ask, Backend, Conn, Next, Note, Partial, Rules, Turn};
+
+/// Close codes of RFC 6455 section 7.4.1 that this gateway sends by itself.
+pub mod close_code {
+    /// The gateway is going away.
+    pub const GOING_AWAY: u16 = 1001;
+    /// Text where binary is spoken, or the other way round.
+    pub const UNSUPPORTED_DATA: u16 = 1003;
+    /// A limit of the whole gateway is reached; try again later.
+    pub const TRY_AGAIN_LATER: u16 = 1013;
+}
+
+impl Conn {
+    /// Takes bytes of frames. Whole messages in one buffer are never copied before they are decoded or echoed.
+    pub(super) fn receive_frames(&mut self, input: &mut [u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
+        let mut decoder = match &mut self.partial {
+            Some(partial) => std::mem::replace(&mut partial.decoder, Decoder::new(rules.message_bytes_max)),
+            None => Decoder::new(rules.message_bytes_max),
+        };
+        let mut at = 0;
+        loop {
+            let next = match decoder.decode(&mut input[at..]) {
+                Ok((_, None)) => break,
+                Ok((used, Some(item))) => {
+                    at += used;
+                    self.take(item, rules, turn)
+                }
+                Err(violation) => self.close(violation.close_code(), &violation.to_string(), turn),
+            };
+            if next != Next::Stay {
+                return next;
+            }
+        }
+        self.keep(decoder, rules, turn.assembly_bytes);
+        Next::Stay
+    }
+
+    /// Keeps a decoder that stands within a frame or message, and gives memory back when it does not.
+    fn keep(&mut self, decoder: Decoder, rules: &Rules, assembly_bytes: &mut usize) {
+        if decoder.is_idle() {
+            self.drop_partial(assembly_bytes);
+        } else {
+            self.partial.get_or_insert_with(|| Box::new(Partial::new(rules.message_bytes_max))).decoder =
+                decoder;
+        }
+    }
+
+    fn take(&mut self, item: Item<'_>, rules: &Rules, turn: &mut Turn<'_>) -> Next {
+        match item {
+            Item::Data { kind, payload, first: true, last: true } => self.message(kind, payload, rules, turn),
+            Item::Data { kind, payload, last, .. } => self.piece(kind, payload, last, rules, turn),
+            Item::Ping(payload) => {
+                frame::encode(Opcode::Pong, payload, turn.out);
+                Next::Stay
+            }
+            Item::Pong(_) => Next::Stay,
+            Item::Close(close) => {
+                // RFC 6455 section 5.5.1: the answer carries the code that came; 7.1.5: none came, none goes.
+                match close {
+                    Some(close) => frame::encode_close(close.code, "", turn.out),
+                    None => frame::encode(Opcode::Close, &[], turn.out),
+                }
+                self.end(turn.assembly_bytes);
+                Next::Over
+            }
+        }
+    }
+
+    fn piece(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        last: bool,
+        rules: &Rules,
+        turn: &mut Turn<'_>,
+    ) -> Next {
+        if !self.assemble(payload, rules, turn.assembly_bytes) {
+            return self.close(
+                close_code::TRY_AGAIN_LATER,
+                "the gateway is short of memory; come back later",
+                turn,
+            );
+        }
+        let Some(partial) = &mut self.partial else { return Next::Stay };
+        partial.kind = kind;
+        if !last {
+            return Next::Stay;
+        }
+        let message = std::mem::take(&mut partial.bytes);
+        *turn.assembly_bytes -= message.capacity();
+        self.message(kind, &message, rules, turn)
+    }
+
+    fn message(&mut self, kind: MessageKind, payload: &[u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
+        turn.notes.push(Note::Message);
+        match rules.backend {
+            Backend::Echo => {
+                frame::encode(data_opcode(kind), payload, turn.out);
+                Next::Stay
+            }
+            Backend::Router(_) if kind != self.encoding().message_kind() => {
+                let reason = match kind {
+                    MessageKind::Text => "roost.v1.proto takes binary messages",
+                    MessageKind::Binary => "roost.v1.json takes text messages",
+                };
+                self.close(close_code::UNSUPPORTED_DATA, reason, turn)
+            }
+            Backend::Router(_) => {
+                self.envelope(payload, turn);
+                Next::Stay
+            }
+        }
+    }
+
+    /// A frame of `roost.proto`: heartbeats and what cannot be read end here, the rest is asked of the router.
+    fn envelope(&mut self, payload: &[u8], turn: &mut Turn<'_>) {
+        match codec::decode_client_frame(self.encoding(), payload) {
+            Ok(v1::ClientFrame { id: 0, body: None, .. }) => {}
+            Ok(v1::ClientFrame { id, body: None, .. }) => {
+                self.send_frame(
+                    &v1::ServerFrame { reply_to: id, ..Default::default() },
+                    turn.scratch,
+                    turn.out,
+                );
+            }
+            Ok(v1::ClientFrame { id, body: Some(body), .. }) => turn.asks.push(Ask::Frame { id, body }),
+            Err(error) => {
+                let error = v1::Error {
+                    code: v1::Code::MALFORMED.into(),
+                    message: error.to_string(),
+                    ..Default::default()
+                };
+                let frame = v1::ServerFrame { body: Some(error.into()), ..Default::default() };
+                self.send_frame(&frame, turn.scratch, turn.out);
+            }
+        }
+    }
+
+    /// Appends a frame of `roost.proto` in the session's encoding as one WebSocket message.
+    pub fn send_frame(&self, frame: &v1::ServerFrame, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        scratch.clear();
+        codec::encode_server_frame(self.encoding(), frame, scratch);
+        frame::encode(data_opcode(self.encoding().message_kind()), scratch, out);
+    }
+
+    /// Appends an event that is encoded already.
+    ///
+    /// # Errors
+    /// The bytes are no event (a corrupt store); nothing was appended.
+    pub fn send_event(
+        &self,
+        event: &[u8],
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), codec::DecodeError> {
+        scratch.clear();
+        codec::encode_event_frame(self.encoding(), event, scratch)?;
+        frame::encode(data_opcode(self.encoding().message_kind()), scratch, out);
+        Ok(())
+    }
+}
+
+fn data_opcode(kind: MessageKind) -> Opcode {
+    match kind {
+        MessageKind::Text => Opcode::Text,
+        MessageKind::Binary => Opcode::Binary,
+    }
+}

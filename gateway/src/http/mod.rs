@@ -1,0 +1,42 @@
+//! Accounts, health, metrics and the web page over HTTP/1.1, on a thread of its own beside the shards.
+
+mod accounts;
+mod answer;
+mod body;
+pub mod limits;
+mod metrics;
+mod page;
+mod password;
+mod routes;
+mod server;
+mod throttle;
+mod websocket_address;
+
+use std::sync::Arc;
+
+use crate::auth::Keys;
+
+pub use accounts::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable};
+pub use metrics::MetricsSource;
+pub use server::{HttpService, start};
+pub use websocket_address::WebSocketAddress;
+
+/// What the operator decides about the HTTP service.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Where the page finds the gateway's WebSocket.
+    pub websocket: WebSocketAddress,
+    /// How long tokens of `POST /v1/login` are good, in seconds (`limits::TOKEN_TTL_S` unless configured).
+    pub token_ttl_s: u64,
+}
+
+/// What the HTTP service serves from.
+#[derive(Clone)]
+pub struct Services {
+    /// Signs the tokens of `POST /v1/login`.
+    pub keys: Keys,
+    /// Where accounts are kept; `None` where the backend has none (`--backend echo`), and the routes answer 404.
+    pub accounts: Option<Arc<dyn Accounts>>,
+    /// The gateway's own families for `GET /metrics`.
+    pub metrics: Arc<dyn MetricsSource>,
+}

@@ -1,0 +1,18 @@
+//! The gateway: bytes to envelopes and back.
+//!
+//! The folders are the stages of the data's way: `ring` (the kernel), `slab` (connections), `conn` (WebSocket),
+//! `shard` (the loop that ties them), `mailbox` (the way back from the router). `http` and `auth` stand beside it.
+#![deny(unsafe_code)]
+
+pub mod auth;
+pub mod config;
+pub mod conn;
+pub mod http;
+pub mod limits;
+#[allow(unsafe_code)]
+pub mod mailbox;
+#[allow(unsafe_code)]
+pub mod ring;
+pub mod shard;
+pub mod slab;
+pub mod timers;

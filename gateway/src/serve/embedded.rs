@@ -1,0 +1,109 @@
+//! The embedded default: gateway and router in one process, joined by mailboxes.
+
+use std::collections::VecDeque;
+
+use roost_gateway::{
+    auth::Keys,
+    config::AuthKind,
+    conn::{Authenticate, Identity},
+    http::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable},
+    mailbox::Sender,
+    shard::Uplink,
+};
+use roost_proto::{
+    handshake::{Refusal, Upgrade},
+    tier::{Effect, Full, Outlet, Request},
+};
+use roost_router::Handle;
+
+/// From router threads to the mailboxes of the shards.
+pub struct Mailboxes(pub Vec<Sender<Effect>>);
+
+impl Outlet for Mailboxes {
+    fn deliver(&self, shard: u16, effects: &mut VecDeque<Effect>) {
+        match self.0.get(usize::from(shard)) {
+            Some(mailbox) => mailbox.send_from(effects),
+            // No such shard: its sessions are gone with it.
+            None => effects.clear(),
+        }
+    }
+}
+
+/// From a shard to the router's queues.
+pub struct RouterUplink(pub Handle);
+
+impl Uplink for RouterUplink {
+    fn submit(&self, request: Request) -> Result<(), Full> {
+        self.0.submit(request)
+    }
+}
+
+/// Accounts kept by the router.
+pub struct RouterAccounts(pub Handle);
+
+impl Accounts for RouterAccounts {
+    fn create(&self, user: u64, password_hash: String) -> AccountFuture {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.0.create_account(
+            user,
+            password_hash,
+            Box::new(move |outcome| {
+                // The client may have gone away meanwhile; the account is made all the same.
+                let _ = sender.send(outcome);
+            }),
+        );
+        Box::pin(async move { receiver.await.unwrap_or(AccountOutcome::Unavailable) })
+    }
+
+    fn password_hash(&self, user: u64) -> Result<Option<String>, AccountsUnavailable> {
+        self.0.account(user).map_err(|error| {
+            tracing::error!(%error, "an account cannot be read");
+            AccountsUnavailable
+        })
+    }
+}
+
+/// Tokens, or claims where `--auth none` believes them.
+pub struct Doorkeeper {
+    /// Verifies tokens.
+    pub keys: Keys,
+    /// `--auth`.
+    pub auth: AuthKind,
+}
+
+impl Authenticate for Doorkeeper {
+    fn authenticate(&self, upgrade: &Upgrade<'_>) -> Result<Identity, Refusal> {
+        match self.auth {
+            AuthKind::Token => self.token(upgrade),
+            AuthKind::None => claimed(upgrade),
+        }
+    }
+}
+
+impl Doorkeeper {
+    fn token(&self, upgrade: &Upgrade<'_>) -> Result<Identity, Refusal> {
+        let in_query = upgrade.query_parameter("access_token");
+        let token = upgrade
+            .bearer()
+            .or(in_query.as_deref())
+            .ok_or(Refusal::Unauthorized("a token is needed: Authorization: Bearer, or ?access_token="))?;
+        let now_s = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        self.keys.verify(token, now_s).map_err(|error| Refusal::Unauthorized(error.reason()))
+    }
+}
+
+fn claimed(upgrade: &Upgrade<'_>) -> Result<Identity, Refusal> {
+    let number = |name| upgrade.query_parameter(name).and_then(|text| text.parse::<u64>().ok());
+    let user = number("user")
+        .filter(|user| (1..=i64::MAX as u64).contains(user))
+        .ok_or(Refusal::Unauthorized("?user= is needed: a number from 1 to 2^63-1"))?;
+    let device = match upgrade.query_parameter("device") {
+        None => 1,
+        Some(text) => text
+            .parse::<u32>()
+            .ok()
+            .filter(|device| (1..=i32::MAX as u32).contains(device))
+            .ok_or(Refusal::Unauthorized("device is a number from 1 to 2^31-1"))?,
+    };
+    Ok(Identity { user, device })
+}

@@ -1,0 +1,301 @@
+//! Puts the parts together: router, shards, HTTP service; runs them, drains them.
+
+mod embedded;
+mod listen;
+mod metrics;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    panic, process,
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use roost_gateway::{
+    auth::Keys,
+    config::{AuthKind, BackendKind, Config},
+    conn::{Backend, Rules},
+    http::{self, Accounts, HttpConfig, HttpService, Services, WebSocketAddress},
+    limits,
+    mailbox::{self, Receiver, Sender},
+    ring::Uring,
+    shard::{Parts, Shard, Shared, Stats, Uplink},
+};
+use roost_proto::tier::Effect;
+use roost_router::Router;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink};
+
+/// A gateway that serves.
+pub struct Running {
+    ws: SocketAddr,
+    shards: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    mailboxes: Vec<Sender<Effect>>,
+    http: HttpService,
+    router: Option<Router>,
+    news: mpsc::Receiver<News>,
+}
+
+/// What the main thread waits for.
+enum News {
+    Signal,
+    ShardEnded(u16, std::io::Result<()>),
+}
+
+/// Starts everything; when it returns, clients are served.
+///
+/// # Errors
+/// Something an operator has to put right: an address, a folder, a key, the kernel's io_uring.
+pub fn start(config: &Config) -> Result<Running> {
+    let listeners = listen::listeners(config.listen, config.shards)?;
+    let ws = listeners[0].local_addr()?;
+    let http_listener = listen::http_listener(config.http)?;
+    fs::create_dir_all(&config.data)
+        .with_context(|| format!("{}: the data folder cannot be made (--data)", config.data.display()))?;
+    let keys = Keys::load(&config.data, config.jwt_key_file.as_deref())?;
+
+    let (mailboxes, receivers): (Vec<_>, Vec<_>) = (0..config.shards)
+        .map(|_| mailbox::mailbox(limits::MAILBOX_EFFECTS_MAX))
+        .collect::<std::io::Result<Vec<_>>>()
+        .context("a mailbox cannot be made")?
+        .into_iter()
+        .unzip();
+    let router = match config.backend {
+        BackendKind::Echo => None,
+        BackendKind::Router => Some(start_router(config, mailboxes.clone())?),
+    };
+    warn_of_claims(config);
+    let (sender, news) = mpsc::channel();
+    let fleet = Fleet {
+        config,
+        rules: Arc::new(rules(config, &keys)),
+        shared: Arc::default(),
+        router: router.as_ref(),
+        news: sender.clone(),
+    };
+    let (shards, stats) = fleet.start(listeners, receivers)?;
+    let services = Services {
+        keys,
+        accounts: router
+            .as_ref()
+            .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
+        metrics: Arc::new(metrics::registry(stats, router.as_ref().map(Router::handle))),
+    };
+    let http_config =
+        HttpConfig { websocket: WebSocketAddress::Bound(ws), token_ttl_s: http::limits::TOKEN_TTL_S };
+    let http =
+        http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
+    watch_signals(sender)?;
+    Ok(Running { ws, shards, shared: fleet.shared, mailboxes, http, router, news })
+}
+
+fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Router> {
+    let router = roost_router::Config {
+        threads: usize::from(config.router_threads),
+        heartbeat_s: config.heartbeat_s,
+        ..roost_router::Config::at(config.data.join("store"))
+    };
+    Ok(roost_router::start(router, Arc::new(Mailboxes(mailboxes)))?)
+}
+
+fn rules(config: &Config, keys: &Keys) -> Rules {
+    let backend = match config.backend {
+        BackendKind::Echo => Backend::Echo,
+        BackendKind::Router => {
+            Backend::Router(Box::new(Doorkeeper { keys: keys.clone(), auth: config.auth }))
+        }
+    };
+    Rules {
+        backend,
+        message_bytes_max: config.max_message_bytes,
+        assembly_bytes_max: limits::ASSEMBLY_BYTES_MAX,
+    }
+}
+
+fn warn_of_claims(config: &Config) {
+    if config.backend == BackendKind::Router && config.auth == AuthKind::None {
+        tracing::warn!(
+            "--auth none: NOBODY IS ASKED WHO THEY ARE. Whoever reaches {} can read and write as any user.",
+            config.listen
+        );
+    }
+}
+
+/// The shards of a process, about to be started.
+struct Fleet<'a> {
+    config: &'a Config,
+    rules: Arc<Rules>,
+    shared: Arc<Shared>,
+    router: Option<&'a Router>,
+    news: mpsc::Sender<News>,
+}
+
+type Started = (Vec<JoinHandle<()>>, Vec<Arc<Stats>>);
+
+impl Fleet<'_> {
+    fn start(&self, listeners: Vec<TcpListener>, receivers: Vec<Receiver<Effect>>) -> Result<Started> {
+        let (opened, openings) = mpsc::channel();
+        let (mut shards, mut stats) = (Vec::new(), Vec::new());
+        for (number, (listener, mailbox)) in (0..).zip(listeners.into_iter().zip(receivers)) {
+            stats.push(Arc::<Stats>::default());
+            let shard = self.start_one(
+                number,
+                listener,
+                mailbox,
+                Arc::clone(&stats[usize::from(number)]),
+                opened.clone(),
+            );
+            shards.push(shard?);
+        }
+        for _ in &shards {
+            openings.recv().context("a shard ended while it was started")?.context(
+                "io_uring cannot be set up; it needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and enough locked memory",
+            )?;
+        }
+        Ok((shards, stats))
+    }
+
+    fn start_one(
+        &self,
+        number: u16,
+        listener: TcpListener,
+        mailbox: Receiver<Effect>,
+        stats: Arc<Stats>,
+        opened: mpsc::Sender<std::io::Result<()>>,
+    ) -> Result<JoinHandle<()>> {
+        let descriptors = self.config.descriptors;
+        let wake = mailbox.wake_descriptor()?;
+        let uplink = self.router.map(|router| Box::new(RouterUplink(router.handle())) as Box<dyn Uplink>);
+        let (rules, shared, news) = (Arc::clone(&self.rules), Arc::clone(&self.shared), self.news.clone());
+        let (connections_max, heartbeat_s) = (self.config.max_connections, self.config.heartbeat_s);
+        let run = move || {
+            // The ring belongs to the thread that opens it.
+            let ring = match Uring::open(listener, wake, descriptors) {
+                Ok(ring) => ring,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            let shard = Shard::new(Parts {
+                number,
+                ring,
+                descriptors,
+                rules,
+                connections_max,
+                heartbeat_s,
+                uplink,
+                mailbox,
+                shared,
+                stats,
+            });
+            // The receivers live as long as the process wants to hear of it.
+            let _ = opened.send(Ok(()));
+            let ended = panic::catch_unwind(panic::AssertUnwindSafe(|| shard.run()));
+            let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other("it panicked; this is a defect")));
+            let _ = news.send(News::ShardEnded(number, ended));
+        };
+        thread::Builder::new()
+            .name(format!("roost-shard-{number}"))
+            .spawn(run)
+            .context("a shard cannot be started")
+    }
+}
+
+fn watch_signals(news: mpsc::Sender<News>) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let watch = move || {
+        for times in signals.forever().scan(0, |times, _| {
+            *times += 1;
+            Some(*times)
+        }) {
+            if times > 1 {
+                eprintln!("roost-gateway: a second signal came while draining; exiting at once");
+                process::exit(1);
+            }
+            // The main thread ends when it does not listen any more.
+            let _ = news.send(News::Signal);
+        }
+    };
+    thread::Builder::new().name("roost-signals".to_owned()).spawn(watch)?;
+    Ok(())
+}
+
+impl Running {
+    /// The line scripts wait for.
+    pub fn ready_line(&self) -> String {
+        format!("ready ws={} http={} shards={}", self.ws, self.http.address(), self.shards.len())
+    }
+
+    /// Address of the web page.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// Serves until a signal, then drains.
+    ///
+    /// # Errors
+    /// A shard failed.
+    pub fn wait(self) -> Result<()> {
+        let failed = match self.news.recv() {
+            Ok(News::ShardEnded(number, result)) => Some(shard_failure(number, result)),
+            Ok(News::Signal) | Err(_) => None,
+        };
+        let left = self.drain();
+        match (failed, left) {
+            (Some(error), _) => Err(error),
+            (None, 0) => Ok(()),
+            (None, left) => {
+                tracing::warn!("{left} connections were still open when the time for draining was up");
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends everybody away and stops; returns how many connections had to be cut.
+    fn drain(self) -> u64 {
+        tracing::info!("draining: no new connections; {} are sent away", self.connections());
+        self.http.drain();
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.mailboxes.iter().for_each(Sender::wake);
+        let deadline = std::time::Instant::now() + Duration::from_secs(limits::DRAIN_S_MAX);
+        let mut running = self.shards.len();
+        while running > 0 {
+            let rest = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.news.recv_timeout(rest) {
+                Ok(News::ShardEnded(..)) => running -= 1,
+                Ok(News::Signal) => {}
+                Err(_) => break,
+            }
+        }
+        let left = self.connections();
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.mailboxes.iter().for_each(Sender::wake);
+        for shard in self.shards {
+            if shard.join().is_err() {
+                tracing::error!("a shard panicked; this is a defect");
+            }
+        }
+        if let Some(router) = self.router {
+            router.stop();
+        }
+        self.http.stop();
+        left
+    }
+
+    fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+}
+
+fn shard_failure(number: u16, result: std::io::Result<()>) -> anyhow::Error {
+    match result {
+        Ok(()) => anyhow!("shard {number} ended by itself; this is a defect"),
+        Err(error) => anyhow::Error::new(error).context(format!("shard {number} failed")),
+    }
+}

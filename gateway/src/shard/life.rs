@@ -1,0 +1,243 @@
+//! A connection's life in the shard after its input was taken: what is sent, when it is read, how it ends.
+
+use std::sync::atomic::Ordering;
+
+use roost_proto::tier::Request;
+
+use super::{
+    Shard,
+    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
+};
+use crate::{
+    conn::{Phase, Turn},
+    limits,
+    ring::{Op, Ring, Token},
+};
+
+impl<R: Ring> Shard<R> {
+    /// Looks once at each connection that was touched in this turn.
+    pub(super) fn settle_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            self.slab[slot].flags.set(DIRTY, false);
+            self.settle(slot);
+        }
+        // Nothing that `settle` does touches a connection again, so the list can be used anew.
+        self.dirty = dirty;
+    }
+
+    /// Moves a connection on as far as it goes now.
+    fn settle(&mut self, slot: u32) {
+        self.begin_end(slot);
+        match self.slab[slot].life {
+            Life::Live => {
+                self.flush(slot);
+                self.regulate(slot);
+            }
+            Life::Flushing => self.settle_flushing(slot),
+            Life::Lingering => self.settle_lingering(slot),
+            Life::Ending => self.settle_ending(slot),
+            Life::Closing => {}
+        }
+    }
+
+    /// A socket that ended by itself is on its way out, whatever was still to be said.
+    fn begin_end(&mut self, slot: u32) {
+        let connection = &self.slab[slot];
+        let flags = connection.flags;
+        let over = self.outboxes.len(connection.outbox) > self.outbox_bytes_max();
+        // A peer that sent FIN after its Close frame may still read our answer; any other end is an end.
+        let ended = flags.has(ENDED) && connection.life != Life::Flushing;
+        if connection.life < Life::Ending && (ended || over) {
+            self.end(slot);
+        }
+    }
+
+    fn outbox_bytes_max(&self) -> usize {
+        limits::OUTBOX_BYTES_MAX + self.parts.rules.message_bytes_max as usize
+    }
+
+    fn flush(&mut self, slot: u32) {
+        let Self { parts, slab, outboxes, .. } = self;
+        let generation = slab.generation(slot).unwrap_or_default();
+        let connection = &mut slab[slot];
+        if connection.outbox == NO_OUTBOX || connection.flags.has(SENDING) {
+            return;
+        }
+        let bytes = outboxes.take(&mut connection.outbox);
+        if bytes.is_empty() {
+            outboxes.keep(bytes);
+            return;
+        }
+        connection.flags.set(SENDING, true);
+        parts.ring.send(connection.descriptor, Token::new(Op::Send, generation, slot), bytes);
+    }
+
+    /// Reads a live connection, or stops reading it: its peer takes too little, or the router's queue is full.
+    fn regulate(&mut self, slot: u32) {
+        let connection = &self.slab[slot];
+        let waiting = self.outboxes.len(connection.outbox);
+        if connection.flags.has(PAUSED) {
+            if waiting <= limits::OUTBOX_RESUME_BYTES && self.backlog.is_empty() {
+                self.slab[slot].flags.set(PAUSED, false);
+                self.slab[slot].heard = self.now;
+            }
+        } else if waiting > limits::OUTBOX_PAUSE_BYTES {
+            self.pause(slot);
+        }
+        self.receive(slot);
+    }
+
+    /// Ends the receive; what has already come is still taken.
+    pub(super) fn pause(&mut self, slot: u32) {
+        let generation = self.slab.generation(slot).unwrap_or_default();
+        let flags = &mut self.slab[slot].flags;
+        flags.set(PAUSED, true);
+        if flags.has(RECEIVING) {
+            self.parts.ring.cancel(Token::new(Op::Receive, generation, slot));
+        }
+    }
+
+    fn receive(&mut self, slot: u32) {
+        let generation = self.slab.generation(slot).unwrap_or_default();
+        let connection = &mut self.slab[slot];
+        let flags = connection.flags;
+        if flags.has(RECEIVING) || flags.has(PAUSED) || flags.has(ENDED) {
+            return;
+        }
+        connection.flags.set(RECEIVING, true);
+        self.parts.ring.receive(connection.descriptor, Token::new(Op::Receive, generation, slot));
+    }
+
+    /// All is said: what waits goes out, then a FIN.
+    pub(super) fn finish(&mut self, slot: u32) {
+        self.detach(slot);
+        let connection = &mut self.slab[slot];
+        if connection.life == Life::Live {
+            connection.life = Life::Flushing;
+            connection.heard = self.now;
+        }
+    }
+
+    fn settle_flushing(&mut self, slot: u32) {
+        self.flush(slot);
+        if self.slab[slot].flags.has(SENDING) {
+            return;
+        }
+        if self.slab[slot].flags.has(OVER) {
+            self.end(slot);
+            self.settle_ending(slot);
+            return;
+        }
+        let generation = self.slab.generation(slot).unwrap_or_default();
+        let connection = &mut self.slab[slot];
+        connection.life = Life::Lingering;
+        connection.flags.set(SHUTTING, true);
+        self.parts.ring.shutdown_write(connection.descriptor, Token::new(Op::Shutdown, generation, slot));
+        self.settle_lingering(slot);
+    }
+
+    fn settle_lingering(&mut self, slot: u32) {
+        if self.slab[slot].flags.has(ENDED) {
+            self.end(slot);
+            self.settle_ending(slot);
+            return;
+        }
+        self.slab[slot].flags.set(PAUSED, false);
+        self.receive(slot);
+    }
+
+    /// Nothing more is said or heard.
+    pub(super) fn end(&mut self, slot: u32) {
+        self.detach(slot);
+        let connection = &mut self.slab[slot];
+        connection.conn.end(&mut self.assembly_bytes);
+        connection.life = Life::Ending;
+        let bytes = self.outboxes.take(&mut connection.outbox);
+        self.outboxes.keep(bytes);
+    }
+
+    fn settle_ending(&mut self, slot: u32) {
+        let generation = self.slab.generation(slot).unwrap_or_default();
+        let flags = self.slab[slot].flags;
+        for (bit, operation) in [(RECEIVING, Op::Receive), (SENDING, Op::Send)] {
+            if flags.has(bit) {
+                self.parts.ring.cancel(Token::new(operation, generation, slot));
+            }
+        }
+        if flags.any(RECEIVING | SENDING | SHUTTING) {
+            // Their completions bring us back here.
+            return;
+        }
+        let connection = &mut self.slab[slot];
+        connection.life = Life::Closing;
+        self.parts.ring.close(connection.descriptor, Token::new(Op::Close, generation, slot));
+    }
+
+    /// The shutdown was carried out.
+    pub(super) fn shut(&mut self, slot: u32) {
+        self.slab[slot].flags.set(SHUTTING, false);
+        self.touch(slot);
+    }
+
+    /// The descriptor is closed: nothing names this slot any more.
+    pub(super) fn closed(&mut self, slot: u32) {
+        self.slab.remove(slot);
+        self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.parts.stats.ended.add(1);
+    }
+
+    fn detach(&mut self, slot: u32) {
+        if !self.slab[slot].flags.has(ATTACHED) {
+            return;
+        }
+        self.slab[slot].flags.set(ATTACHED, false);
+        let session = self.session(slot);
+        if let Some(identity) = self.slab[slot].conn.identity() {
+            self.submit(Request::Detach { session, user: identity.user, device: identity.device });
+        }
+    }
+
+    /// Ends those in this tick's slice whose time is up.
+    pub(super) fn sweep(&mut self) {
+        for slot in self.sweep.slice(self.slab.slots()) {
+            if self.slab.generation(slot).is_some() {
+                self.sweep_one(slot);
+            }
+        }
+    }
+
+    fn sweep_one(&mut self, slot: u32) {
+        let connection = &self.slab[slot];
+        let silent_s = self.now.since(connection.heard);
+        match (connection.life, connection.conn.phase()) {
+            (Life::Live, Phase::Handshake | Phase::Refusing) if silent_s > limits::HANDSHAKE_S_MAX => {
+                self.parts.stats.handshakes_timed_out.add(1);
+                self.end(slot);
+            }
+            (Life::Live, Phase::Open) if silent_s > self.silence_s_max() && !connection.flags.has(PAUSED) => {
+                self.parts.stats.reaped.add(1);
+                self.say_close(slot, crate::conn::close_code::GOING_AWAY, "no heartbeat");
+            }
+            (Life::Flushing | Life::Lingering, _) if silent_s > limits::CLOSE_S_MAX => self.end(slot),
+            _ => return,
+        }
+        self.touch(slot);
+    }
+
+    fn silence_s_max(&self) -> u16 {
+        self.parts.heartbeat_s as u16 * limits::SILENT_HEARTBEATS
+    }
+
+    /// Sends a Close frame and finishes.
+    pub(super) fn say_close(&mut self, slot: u32, code: u16, reason: &str) {
+        let Self { slab, outboxes, asks, notes, scratch, assembly_bytes, .. } = self;
+        let connection = &mut slab[slot];
+        let out = outboxes.open(&mut connection.outbox);
+        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
+        connection.conn.close(code, reason, &mut turn);
+        self.count_notes();
+        self.finish(slot);
+        self.touch(slot);
+    }
+}

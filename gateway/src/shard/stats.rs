@@ -1,0 +1,90 @@
+//! Counters of one shard: written by its thread alone, read by whoever renders the metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with one writer, so that counting needs no locked instruction.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds; only the shard's thread may.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
+    /// Replaces; only the shard's thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// HTTP statuses a refused upgrade is answered with; the last place counts all others.
+pub const REFUSAL_STATUSES: [u16; 8] = [400, 401, 404, 405, 426, 431, 503, 0];
+/// Close codes the gateway sends by itself; the last place counts all others.
+pub const CLOSE_CODES: [u16; 7] = [1001, 1002, 1003, 1007, 1009, 1013, 0];
+
+/// One shard's counters.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections now, those on their way in or out included.
+    pub connections: Cell,
+    /// Connections accepted.
+    pub accepted: Cell,
+    /// Accepts that failed: the table or the machine was full.
+    pub accept_errors: Cell,
+    /// Connections that are gone.
+    pub ended: Cell,
+    /// Upgrades answered with 101.
+    pub upgraded: Cell,
+    /// Upgrades refused, by status.
+    pub refused: [Cell; REFUSAL_STATUSES.len()],
+    /// Close frames sent by the gateway's own decision, by code.
+    pub closed: [Cell; CLOSE_CODES.len()],
+    /// Connections whose handshake took too long.
+    pub handshakes_timed_out: Cell,
+    /// Sessions reaped because nothing came from them.
+    pub reaped: Cell,
+    /// Whole messages that came.
+    pub messages_received: Cell,
+    /// Frames of the router that were sent.
+    pub frames_sent: Cell,
+    /// Bytes that came.
+    pub bytes_received: Cell,
+    /// Bytes that were sent.
+    pub bytes_sent: Cell,
+    /// Receives that found no buffer and were armed again.
+    pub receive_buffers_exhausted: Cell,
+    /// Requests the router's queue had no room for at first.
+    pub router_full: Cell,
+    /// Events of the store that could not be read.
+    pub corrupt_events: Cell,
+    /// Connections with output that waits, now.
+    pub outboxes: Cell,
+    /// Bytes of partial input held now.
+    pub assembly_bytes: Cell,
+    /// Requests held for the router now.
+    pub backlog_requests: Cell,
+    /// Effects waiting in the mailbox now.
+    pub mailbox_effects: Cell,
+}
+
+impl Stats {
+    /// The counter of a refusal's status.
+    pub fn refused(&self, status: u16) -> &Cell {
+        &self.refused[place(&REFUSAL_STATUSES, status)]
+    }
+
+    /// The counter of a close code.
+    pub fn closed(&self, code: u16) -> &Cell {
+        &self.closed[place(&CLOSE_CODES, code)]
+    }
+}
+
+fn place(known: &[u16], value: u16) -> usize {
+    known.iter().position(|one| *one == value).unwrap_or(known.len() - 1)
+}

@@ -1,0 +1,177 @@
+//! One WebSocket message to and from one frame of the contract, in both encodings.
+//!
+//! `roost.v1.proto` is protobuf in binary messages, `roost.v1.json` the canonical proto3 JSON mapping in text messages
+//! (<https://protobuf.dev/programming-guides/json/>).
+
+use std::fmt;
+
+use buffa::{DecodeOptions, Message};
+
+use crate::{
+    frame::MessageKind,
+    limits::{ELEMENT_MEMORY_BYTES_MAX, JSON_ELEMENT_COUNT_MAX, MESSAGE_DEPTH_MAX, REASON_BYTES_MAX},
+    v1::{self, ClientFrame, ServerFrame},
+};
+
+/// Tag of `ServerFrame.event`: field 3, length-delimited.
+const EVENT_TAG: u8 = 3 << 3 | 2;
+
+/// How the frames of a session are encoded; the WebSocket sub-protocol names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Protobuf in binary messages.
+    Proto,
+    /// Canonical proto3 JSON in text messages.
+    Json,
+}
+
+impl Encoding {
+    /// The name in `Sec-WebSocket-Protocol`.
+    pub fn sub_protocol(self) -> &'static str {
+        match self {
+            Self::Proto => "roost.v1.proto",
+            Self::Json => "roost.v1.json",
+        }
+    }
+
+    /// The encoding of that sub-protocol; `None` where it is not ours. Names are compared byte for byte
+    /// (RFC 6455 section 4.2.2, `/subprotocol/`).
+    pub fn from_sub_protocol(name: &str) -> Option<Self> {
+        [Self::Proto, Self::Json].into_iter().find(|encoding| encoding.sub_protocol() == name)
+    }
+
+    /// The kind of WebSocket message that carries a frame.
+    pub fn message_kind(self) -> MessageKind {
+        match self {
+            Self::Proto => MessageKind::Binary,
+            Self::Json => MessageKind::Text,
+        }
+    }
+}
+
+/// Why bytes are not a frame. `Display` is at most [`REASON_BYTES_MAX`] bytes of printable text, fit for the peer
+/// whose bytes they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Not the protobuf encoding of the expected message.
+    Protobuf(buffa::DecodeError),
+    /// Not the JSON mapping of the expected message.
+    Json(Box<str>),
+    /// More commas than the elements of any frame need ([`JSON_ELEMENT_COUNT_MAX`]).
+    TooManyElements,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protobuf(error) => write!(f, "not a protobuf frame: {error}"),
+            Self::Json(reason) => write!(f, "not a JSON frame: {reason}"),
+            Self::TooManyElements => {
+                write!(f, "more than {JSON_ELEMENT_COUNT_MAX} elements in one JSON frame")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads one message of a client.
+///
+/// # Errors
+/// [`DecodeError`] where the bytes are not a `ClientFrame`, nest deeper than [`MESSAGE_DEPTH_MAX`], or hold
+/// more elements than [`ELEMENT_MEMORY_BYTES_MAX`] pays for.
+pub fn decode_client_frame(encoding: Encoding, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
+    decode(encoding, bytes)
+}
+
+/// Reads one message of a server.
+///
+/// # Errors
+/// As [`decode_client_frame`].
+pub fn decode_server_frame(encoding: Encoding, bytes: &[u8]) -> Result<ServerFrame, DecodeError> {
+    decode(encoding, bytes)
+}
+
+/// Appends the client's frame to `out`.
+///
+/// # Panics
+/// Where the frame would be larger than 2 GiB, which no protobuf reader takes.
+pub fn encode_client_frame(encoding: Encoding, frame: &ClientFrame, out: &mut Vec<u8>) {
+    encode(encoding, frame, out);
+}
+
+/// Appends the server's frame to `out`.
+///
+/// # Panics
+/// Where the frame would be larger than 2 GiB, which no protobuf reader takes.
+pub fn encode_server_frame(encoding: Encoding, frame: &ServerFrame, out: &mut Vec<u8>) {
+    encode(encoding, frame, out);
+}
+
+/// Appends `ServerFrame { event }` to `out`, where `event` is an encoded `roost.v1.Event`.
+///
+/// In protobuf that is a tag, a length and a copy, so an event that goes to many sessions is encoded once. JSON has to
+/// read the event.
+///
+/// # Errors
+/// [`DecodeError`] in JSON where `event` is corrupt; `out` is as it was. Never in protobuf.
+pub fn encode_event_frame(encoding: Encoding, event: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    match encoding {
+        Encoding::Proto => {
+            out.reserve(1 + buffa::encoding::varint_len(event.len() as u64) + event.len());
+            out.push(EVENT_TAG);
+            buffa::encoding::encode_varint(event.len() as u64, out);
+            out.extend_from_slice(event);
+        }
+        Encoding::Json => {
+            let event: v1::Event =
+                decode_options().decode_from_slice(event).map_err(DecodeError::Protobuf)?;
+            let frame = ServerFrame { body: Some(event.into()), ..ServerFrame::default() };
+            encode(encoding, &frame, out);
+        }
+    }
+    Ok(())
+}
+
+fn decode_options() -> DecodeOptions {
+    DecodeOptions::new()
+        .with_recursion_limit(MESSAGE_DEPTH_MAX)
+        .with_element_memory_limit(ELEMENT_MEMORY_BYTES_MAX)
+}
+
+fn decode<M>(encoding: Encoding, bytes: &[u8]) -> Result<M, DecodeError>
+where
+    M: Message + serde::de::DeserializeOwned,
+{
+    match encoding {
+        Encoding::Proto => decode_options().decode_from_slice(bytes).map_err(DecodeError::Protobuf),
+        Encoding::Json => {
+            // Counted in strings too: a comma there costs nothing, but the limit is far above what a frame holds.
+            if memchr::memchr_iter(b',', bytes).count() >= JSON_ELEMENT_COUNT_MAX {
+                return Err(DecodeError::TooManyElements);
+            }
+            serde_json::from_slice(bytes).map_err(|error| DecodeError::Json(printable(&error.to_string())))
+        }
+    }
+}
+
+fn encode<M: Message + serde::Serialize>(encoding: Encoding, frame: &M, out: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Proto => frame.encode(out),
+        Encoding::Json => serde_json::to_writer(out, frame)
+            .expect("writing to a Vec does not fail, and the generated types have only string keys"),
+    }
+}
+
+/// The beginning of a reason that may quote the peer's bytes, its control characters replaced.
+fn printable(reason: &str) -> Box<str> {
+    const PREFIX_BYTES: usize = "not a JSON frame: ".len();
+    let mut text = String::with_capacity(reason.len().min(REASON_BYTES_MAX));
+    for char in reason.chars().map(|char| if char.is_control() { ' ' } else { char }) {
+        if PREFIX_BYTES + text.len() + char.len_utf8() > REASON_BYTES_MAX {
+            break;
+        }
+        text.push(char);
+    }
+    text.into()
+}
