@@ -157,7 +157,6 @@ fn echoes_arrive_whole_and_in_order_and_nothing_leaks() {
             check_echoes(peer, &expected);
         }
     });
-    assert!(frames_seen.into_inner() > 0, "sessions were welcomed and spoke");
 }
 
 fn check_echoes(peer: &Peer, expected: &[Vec<u8>]) {
