@@ -31,7 +31,7 @@ fn chat(ws: SocketAddr, data: &Path, more: &[&str]) -> (i32, Value) {
     let secret = data.join("secret");
     let secret = secret.to_str().expect("a temporary folder's name is text");
     let base = ["chat", "--url", &url, "--secret-file", secret, "--clients", "2000", "--rate-per-s", "2000"];
-    report(&[&base, &["--duration-s", "20", "--lag-us-max", "5000000", "--drain-s", "60"], more].concat())
+    report(&[&base[..], &["--duration-s", "20", "--lag-us-max", "5000000", "--drain-s", "60"], more].concat())
 }
 
 fn assert_clean(code: i32, report: &Value) {
