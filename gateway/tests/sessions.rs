@@ -47,7 +47,8 @@ fn users_on_all_shards_exchange_messages_in_both_encodings() {
     let (_, metrics) = gateway.request("GET", "/metrics", "").expect("metrics");
     for shard in ["0", "1"] {
         let line = format!("roost_upgraded_total{{shard=\"{shard}\"}} ");
-        let count = metrics.lines().find_map(|text| text.strip_prefix(&line)).expect("a counter for each shard");
+        let count =
+            metrics.lines().find_map(|text| text.strip_prefix(&line)).expect("a counter for each shard");
         assert_ne!(count, "0", "16 connections fall on both shards");
     }
 }
@@ -250,7 +251,9 @@ fn ipv4_ipv6_and_dual_stack() {
 
 #[test]
 fn by_default_only_loopback_is_served() {
-    let addresses: BTreeSet<String> =
-        [gateway(&[])].iter().flat_map(|gateway| [gateway.ws.ip().to_string(), gateway.http.ip().to_string()]).collect();
+    let addresses: BTreeSet<String> = [gateway(&[])]
+        .iter()
+        .flat_map(|gateway| [gateway.ws.ip().to_string(), gateway.http.ip().to_string()])
+        .collect();
     assert_eq!(addresses, ["127.0.0.1".to_owned()].into());
 }

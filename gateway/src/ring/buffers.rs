@@ -41,7 +41,10 @@ impl BufferRing {
 
     /// Takes buffer `id` over from the kernel: a completion has just named it.
     pub fn claim(&mut self, id: u16) {
-        assert!(!mem::replace(&mut self.held[usize::from(id)], true), "the kernel named a buffer it did not have");
+        assert!(
+            !mem::replace(&mut self.held[usize::from(id)], true),
+            "the kernel named a buffer it did not have"
+        );
     }
 
     /// The first `bytes` of a held buffer.

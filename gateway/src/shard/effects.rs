@@ -1,7 +1,7 @@
 //! What the router wants done, and the drain.
 
-use roost_proto::v1;
 use roost_proto::tier::{Action, Effect};
+use roost_proto::v1;
 
 use super::{Shard, slot::Life};
 use crate::{
@@ -34,7 +34,10 @@ impl<R: Ring> Shard<R> {
             Action::Event(event) => {
                 if connection.conn.send_event(event, &mut self.scratch, out).is_err() {
                     self.parts.stats.corrupt_events.add(1);
-                    tracing::error!(user = connection.conn.identity().map(|who| who.user), "an event in the store cannot be read; it was not delivered");
+                    tracing::error!(
+                        user = connection.conn.identity().map(|who| who.user),
+                        "an event in the store cannot be read; it was not delivered"
+                    );
                 }
             }
             Action::Close { code, reason } => {

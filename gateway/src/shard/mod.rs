@@ -205,7 +205,8 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let connections = self.parts.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let full = connections > self.parts.connections_max || self.parts.shared.draining.load(Ordering::Relaxed);
+        let full =
+            connections > self.parts.connections_max || self.parts.shared.draining.load(Ordering::Relaxed);
         let descriptor = Descriptor(completion.result as u32);
         let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, full, self.now));
         self.slab[slot].flags.set(RECEIVING, true);
