@@ -139,7 +139,7 @@ pub struct Report {
     /// From the scheduled time to the arrival at a receiver that was meant to be online throughout (chat), to the
     /// echo (echo), or with `closed_loop` from the sending.
     pub latency_us: Latency,
-    /// From the scheduled time to Sent (chat).
+    /// From the scheduled time to Sent, of senders that were meant to be online throughout (chat).
     pub latency_sent_us: Latency,
     /// From the scheduled time to the arrival at a receiver that was offline meanwhile (chat).
     pub latency_offline_us: Latency,

@@ -139,8 +139,12 @@ impl Chat {
         counters.receipts.fetch_add(answer.receipts_delivered, Relaxed);
         if answer.first {
             Counters::add(&counters.answered);
-            let latency_us = self.context.now_us().saturating_sub(plan.at_us[index as usize]);
-            self.context.meters.borrow_mut().latency_sent.saturating_record(latency_us);
+            let (at_us, now_us) = (plan.at_us[index as usize], self.context.now_us());
+            // Who went offline with the answer on its way waits for no server.
+            if !plan.is_offline_within(self.client, at_us, now_us) {
+                let latency_us = now_us.saturating_sub(at_us);
+                self.context.meters.borrow_mut().latency_sent.saturating_record(latency_us);
+            }
         }
         state.forget(index);
         self.pump(state, link, None);
