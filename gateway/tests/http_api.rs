@@ -276,7 +276,8 @@ fn a_large_body_is_413() {
 #[test]
 fn a_body_that_does_not_come_is_408() {
     let fixture = fixture();
-    let head = "POST /v1/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40\r\n\r\n{\"user\":";
+    let head =
+        "POST /v1/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40\r\n\r\n{\"user\":";
     let answer = exchange(fixture.service.address(), head.as_bytes());
     assert_eq!(answer.status, 408);
     assert!(answer.error().contains("too long"));
