@@ -20,7 +20,7 @@ fn connect(gateway: &Gateway, user: u64, device: u32) -> (Client, v1::Welcome) {
 }
 
 fn ack(client: &mut Client, up_to: u64) {
-    let id = client.ask(v1::Ack { up_to, ..Default::default() }).expect("sent");
+    let id = client.ask(v1::Ack { up_to }).expect("sent");
     client.answer(id).expect("the ack is durable");
 }
 
@@ -107,7 +107,7 @@ fn the_sender_hears_that_a_message_was_delivered_and_read() {
     ack(&mut bob, seq);
     let delivered = receipt(&mut alice);
     assert_eq!((delivered.mark.to_i32(), delivered.by, &delivered.message[..]), (0, BOB, &[sent.id][..]));
-    bob.ask(v1::Read { message: vec![sent.id, 999], ..Default::default() }).expect("sent");
+    bob.ask(v1::Read { message: vec![sent.id, 999] }).expect("sent");
     let read = receipt(&mut alice);
     assert_eq!((read.mark.to_i32(), read.by, &read.message[..]), (1, BOB, &[sent.id][..]));
 }
@@ -129,7 +129,6 @@ fn a_window_of_unacknowledged_events_bounds_what_is_in_flight() {
         bob.send(&v1::ClientFrame {
             id: u32::from(n) + 1,
             body: Some(send_to(ALICE, &n.to_be_bytes(), &n.to_be_bytes()).into()),
-            ..Default::default()
         })
         .expect("sent");
     }
@@ -161,7 +160,7 @@ fn a_window_of_unacknowledged_events_bounds_what_is_in_flight() {
 }
 
 fn ack_without_answer(client: &mut Client, up_to: u64) {
-    let body: client_frame::Body = v1::Ack { up_to, ..Default::default() }.into();
+    let body: client_frame::Body = v1::Ack { up_to }.into();
     client.send(&v1::ClientFrame { body: Some(body), ..Default::default() }).expect("sent");
 }
 

@@ -226,7 +226,7 @@ impl Uplink for MoodyRouter {
 fn chat_script(user: u64, rng: &mut StdRng) -> Peer {
     let mut sends = head(&format!("?user={user}"));
     for id in 1..=rng.random_range(1..20) {
-        let frame = v1::ClientFrame { id, body: Some(v1::Ack::default().into()), ..Default::default() };
+        let frame = v1::ClientFrame { id, body: Some(v1::Ack::default().into()) };
         let mut bytes = Vec::new();
         roost_proto::codec::encode_client_frame(Encoding::Json, &frame, &mut bytes);
         sends.extend(masked(OpCode::Data(Data::Text), &bytes, rng));

@@ -90,7 +90,7 @@ impl<T> Receiver<T> {
     }
 
     /// Items waiting now.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.0.queue.len()
     }
 

@@ -54,7 +54,6 @@ impl<R: Ring> Shard<R> {
             reconnect_min_ms: reconnect_ms.0,
             reconnect_max_ms: reconnect_ms.1,
             reason: reason.to_owned(),
-            ..Default::default()
         };
         let frame = v1::ServerFrame { body: Some(go_away.into()), ..Default::default() };
         let connection = &mut self.slab[slot];
@@ -71,14 +70,14 @@ impl<R: Ring> Shard<R> {
             if self.slab.generation(slot).is_none() || self.slab[slot].life != Life::Live {
                 continue;
             }
-            if self.slab[slot].conn.phase() != Phase::Open {
-                // Answered with 503 when its head is whole; otherwise its time runs out.
-                self.slab[slot].conn.refuse_upgrade();
-            } else {
+            if self.slab[slot].conn.phase() == Phase::Open {
                 if self.slab[slot].conn.identity().is_some() {
                     self.say_go_away(slot, limits::GO_AWAY_RECONNECT_MS, "the gateway is being restarted");
                 }
                 self.say_close(slot, close_code::GOING_AWAY, "the gateway is going away");
+            } else {
+                // Answered with 503 when its head is whole; otherwise its time runs out.
+                self.slab[slot].conn.refuse_upgrade();
             }
         }
     }

@@ -382,7 +382,7 @@ impl<R: Ring> Shard<R> {
         stats.outboxes.set(self.outboxes.in_use() as u64);
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);
-        stats.mailbox_effects.set(self.parts.mailbox.len() as u64);
+        stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
     }
 
     fn hold(&mut self, slot: u32) {

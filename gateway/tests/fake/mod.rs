@@ -32,8 +32,18 @@ pub struct Peer {
     sending: Option<(Token, Vec<u8>)>,
     shutting: Option<Token>,
     closing: Option<Token>,
-    reset: bool,
-    end_told: bool,
+    stream: Stream,
+}
+
+/// What the peer's end of the stream has come to.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Stream {
+    #[default]
+    Open,
+    /// It was reset.
+    Reset,
+    /// Its FIN was told.
+    Ended,
 }
 
 /// All peers, and the ring's own state.
@@ -99,7 +109,8 @@ impl World {
         if self.next < self.peers.len() && self.rng.random_bool(0.5) {
             let taken: Vec<u32> = self.peers.iter().filter_map(|peer| peer.descriptor).collect();
             // The lowest free one, as the kernel does: descriptors are reused at once.
-            let descriptor = (0..).find(|number| !taken.contains(number)).expect("one is free");
+            let descriptor =
+                (0..=taken.len() as u32).find(|number| !taken.contains(number)).expect("one is free");
             self.peers[self.next].descriptor = Some(descriptor);
             self.next += 1;
             self.complete(token, descriptor as i32, true);
@@ -112,12 +123,12 @@ impl World {
             return;
         }
         let peer = &mut self.peers[index];
-        if peer.reset || (peer.sends.is_empty() && peer.fin_after) {
-            if peer.reset || !peer.end_told {
-                peer.end_told = true;
+        let reset = peer.stream == Stream::Reset;
+        if reset || (peer.sends.is_empty() && peer.fin_after) {
+            if peer.stream != Stream::Ended {
+                peer.stream = if reset { Stream::Reset } else { Stream::Ended };
                 peer.receive = None;
-                let result = if peer.reset { -libc::ECONNRESET } else { 0 };
-                self.complete(token, result, false);
+                self.complete(token, if reset { -libc::ECONNRESET } else { 0 }, false);
             }
             return;
         }
@@ -137,7 +148,9 @@ impl World {
         buffers[id].1 = true;
         self.buffers_held += 1;
         peer.sent += bytes;
-        peer.reset |= peer.reset_at.is_some_and(|at| peer.sent >= at);
+        if peer.reset_at.is_some_and(|at| peer.sent >= at) {
+            peer.stream = Stream::Reset;
+        }
         if ends {
             peer.receive = None;
         }
@@ -156,8 +169,9 @@ impl World {
         }
         let peer = &mut self.peers[index];
         let Some((token, bytes)) = peer.sending.take() else { return };
-        let result = if peer.reset { -libc::ECONNRESET } else { bytes.len() as i32 };
-        if !peer.reset {
+        let reset = peer.stream == Stream::Reset;
+        let result = if reset { -libc::ECONNRESET } else { bytes.len() as i32 };
+        if !reset {
             peer.received.extend_from_slice(&bytes);
         }
         self.ready.push(Completion { token, result, more: false, buffer: None, sent: Some(bytes) });
