@@ -1,6 +1,10 @@
 //! Sessions through a real gateway process: two users in both encodings, devices, receipts, windows, restarts.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
 
 use roost_client::{Client, Credentials, harness::Gateway, send_to};
 use roost_proto::{
@@ -50,6 +54,36 @@ fn users_on_all_shards_exchange_messages_in_both_encodings() {
         let count =
             metrics.lines().find_map(|text| text.strip_prefix(&line)).expect("a counter for each shard");
         assert_ne!(count, "0", "16 connections fall on both shards");
+    }
+}
+
+#[test]
+fn the_welcome_comes_first_even_when_frames_come_with_the_upgrade() {
+    let gateway = gateway(&["--router-threads", "4"]);
+    for user in 1..=40 {
+        let token = gateway.token(user, 1).expect("a token");
+        let head = format!(
+            "GET /v1/ws?access_token={token} HTTP/1.1\r\nHost: roost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        // To a number whose home may be any thread; masked with zeroes.
+        let json =
+            format!("{{\"id\":5,\"send\":{{\"to\":{{\"user\":{}}},\"clientId\":\"AQ==\"}}}}", user + 1_000);
+        let frame = [&[0x81, 0x80 | json.len() as u8, 0, 0, 0, 0], json.as_bytes()].concat();
+        let mut stream = TcpStream::connect(gateway.ws).expect("connected");
+        stream.write_all(&[head.as_bytes(), &frame].concat()).expect("written");
+        let mut said = Vec::new();
+        while !said.windows(11).any(|window| window == b"\"replyTo\":5") {
+            let mut buffer = [0; 4_096];
+            let bytes = stream.read(&mut buffer).expect("readable");
+            assert!(bytes > 0, "closed after {}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&buffer[..bytes]);
+        }
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(
+            said.find("welcome").expect("a Welcome") < said.find("replyTo").expect("an answer"),
+            "{said}"
+        );
     }
 }
 

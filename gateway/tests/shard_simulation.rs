@@ -8,7 +8,10 @@ use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
     rc::Rc,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use fake::{FakeRing, Peer, World};
@@ -154,6 +157,7 @@ fn echoes_arrive_whole_and_in_order_and_nothing_leaks() {
             check_echoes(peer, &expected);
         }
     });
+    assert!(frames_seen.into_inner() > 0, "sessions were welcomed and spoke");
 }
 
 fn check_echoes(peer: &Peer, expected: &[Vec<u8>]) {
@@ -208,18 +212,29 @@ impl Uplink for MoodyRouter {
         }
         let mut sessions = self.sessions.lock().expect("no panic");
         match request {
-            Request::Attach { session, .. } => sessions.entry(session).or_default().attached += 1,
+            Request::Attach { session, .. } => {
+                sessions.entry(session).or_default().attached += 1;
+                self.answer(
+                    session,
+                    v1::ServerFrame { reply_to: 0, body: Some(v1::Welcome::default().into()) },
+                );
+            }
             Request::Detach { session, .. } => sessions.entry(session).or_default().detached += 1,
             Request::Frame { session, id, .. } => {
                 let seen = sessions.entry(session).or_default();
                 assert_eq!((seen.attached, seen.detached), (1, 0), "frames come between attach and detach");
                 seen.frames.push(id);
-                let frame = v1::ServerFrame { reply_to: id, ..Default::default() };
-                let action = Action::Frame(Box::new(frame));
-                self.effects.lock().expect("no panic").push_back(Effect { session, action });
+                self.answer(session, v1::ServerFrame { reply_to: id, body: None });
             }
         }
         Ok(())
+    }
+}
+
+impl MoodyRouter {
+    fn answer(&self, session: SessionId, frame: v1::ServerFrame) {
+        let effect = Effect { session, action: Action::Frame(Box::new(frame)) };
+        self.effects.lock().expect("no panic").push_back(effect);
     }
 }
 
@@ -239,6 +254,7 @@ fn chat_script(user: u64, rng: &mut StdRng) -> Peer {
 
 #[test]
 fn the_router_sees_every_session_begin_and_end_once_and_its_frames_in_order() {
+    let frames_seen = AtomicUsize::new(0);
     for_each_seed(|seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         let peers: Vec<Peer> = (1..rng.random_range(2..12)).map(|user| chat_script(user, &mut rng)).collect();
@@ -269,6 +285,8 @@ fn the_router_sees_every_session_begin_and_end_once_and_its_frames_in_order() {
                 "in order: {:?}",
                 seen.frames
             );
+            frames_seen.fetch_add(seen.frames.len(), Ordering::Relaxed);
         }
     });
+    assert!(frames_seen.into_inner() > 0, "sessions were welcomed and spoke");
 }

@@ -3,7 +3,10 @@
 use roost_proto::tier::{Action, Effect};
 use roost_proto::v1;
 
-use super::{Shard, slot::Life};
+use super::{
+    Shard,
+    slot::{Life, UNWELCOMED},
+};
 use crate::{
     conn::{Phase, close_code},
     limits,
@@ -46,7 +49,20 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.parts.stats.frames_sent.add(1);
+        self.welcomed(slot);
         self.touch(slot);
+    }
+
+    /// The first effect of a session is its Welcome, or its end: frames that came before it may go on.
+    fn welcomed(&mut self, slot: u32) {
+        let flags = &mut self.slab[slot].flags;
+        if !flags.has(UNWELCOMED) {
+            return;
+        }
+        flags.set(UNWELCOMED, false);
+        for request in self.early.remove(&slot).unwrap_or_default() {
+            self.submit(request);
+        }
     }
 
     fn say_go_away(&mut self, slot: u32, reconnect_ms: (u32, u32), reason: &str) {
