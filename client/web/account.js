@@ -3,6 +3,8 @@
 const SIGNED_IN = "roost.v1.signed-in";
 const DEVICES = "roost.v1.devices";
 const DEVICE_MAX = 2 ** 31 - 1;
+/** How long the server may take over an answer. */
+const ANSWER_MS_MAX = 30_000;
 
 /** A refusal in a sentence for the person at the screen. */
 export class Refused extends Error {}
@@ -35,7 +37,7 @@ export function signOut() {
 
 /** Where the gateway's WebSocket is. */
 export async function websocketUrl() {
-  const response = await fetch("/v1/config", { cache: "no-store" });
+  const response = await fetch("/v1/config", { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS_MAX) });
   if (!response.ok) throw new Refused(`The server answered ${response.status}.`);
   return (await response.json()).websocket;
 }
@@ -64,7 +66,8 @@ function read(key, otherwise) {
 async function post(path, body) {
   let response;
   try {
-    response = await fetch(path, { method: "POST", body: JSON.stringify(body) });
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    response = await fetch(path, { method: "POST", body: JSON.stringify(body), signal });
   } catch {
     throw new Refused("The server cannot be reached. Check your connection and try again.");
   }

@@ -71,17 +71,18 @@ export class Connection {
 
   async #connect() {
     this.#retry = null;
-    let url;
+    let socket;
     try {
-      url = new URL(await this.#url());
+      const url = new URL(await this.#url());
+      if (this.#ended()) return;
+      url.searchParams.set("access_token", this.#token);
+      socket = new WebSocket(url, SUBPROTOCOL);
     } catch {
+      // The server is not there: that is no refusal of this session.
       this.#refusals = 0;
       this.#scheduleRetry();
       return;
     }
-    if (this.#ended()) return;
-    url.searchParams.set("access_token", this.#token);
-    const socket = new WebSocket(url, SUBPROTOCOL);
     this.#socket = socket;
     const welcomed = this.#after(WELCOME_MS_MAX, () => this.#lost(socket));
     socket.onmessage = ({ data }) => {

@@ -23,7 +23,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 #[tokio::test]
 async fn two_people_chat_and_a_killed_gateway_loses_nothing() -> Result<()> {
     // A page that sent no heartbeats would be cut off during the test.
-    let mut gateway = Gateway::start(&["--heartbeat-s", "5"])?;
+    let mut gateway = Gateway::start(&["--heartbeat-s", "3"])?;
     let driver = Driver::start()?;
     let alice = driver.open(Look::DesktopLight).await?;
     let bob = driver.open(Look::PhoneDark).await?;
@@ -48,6 +48,8 @@ async fn scenario(gateway: &mut Gateway, alice: &Browser, bob: &Browser) -> Resu
     let mut said = marks(alice, bob).await?;
     alice.picture("desktop").await?;
     bob.picture("phone").await?;
+    alice.beats(2).await?;
+    answer_lost(alice, bob, &mut said).await?;
     killed_while_idle(gateway, alice, bob, &mut said).await?;
     killed_while_sending(gateway, alice, bob, &mut said).await?;
     reloaded(alice, bob, &said).await?;
@@ -130,6 +132,19 @@ async fn marks(alice: &Browser, bob: &Browser) -> Result<Vec<String>> {
         bob.sees(&mirror(&said)).await?;
     }
     Ok(said)
+}
+
+/// A message whose answer was lost is sent again, and is there once.
+async fn answer_lost(alice: &Browser, bob: &Browser, said: &mut Vec<String>) -> Result<()> {
+    alice.lose_next_answer().await?;
+    alice.write("The answer to this gets lost").await?;
+    said.push("out read The answer to this gets lost".to_owned());
+    alice.sees(said).await?;
+    // What comes later shows that nothing else is on its way.
+    bob.write("Got it").await?;
+    said.push("in Got it".to_owned());
+    alice.sees(said).await?;
+    bob.sees(&mirror(said)).await
 }
 
 /// Both write while the gateway is down; all of it arrives, once and in order.

@@ -201,6 +201,34 @@ impl Browser {
         Ok(())
     }
 
+    /// Lets the next message out and closes the socket behind it: the server takes it, and its answer is not heard.
+    pub async fn lose_next_answer(&self) -> Result<()> {
+        let script = "const original = WebSocket.prototype.send;
+            WebSocket.prototype.send = function (frame) {
+                original.call(this, frame);
+                if (!('send' in JSON.parse(frame))) return;
+                WebSocket.prototype.send = original;
+                this.close();
+            };";
+        self.client.execute(script, vec![]).await?;
+        Ok(())
+    }
+
+    /// Waits until the page has sent `count` heartbeats from now on: frames without a body.
+    pub async fn beats(&self, count: u64) -> Result<()> {
+        let script = "const original = WebSocket.prototype.send;
+            window.beats = 0;
+            WebSocket.prototype.send = function (frame) {
+                window.beats += Object.keys(JSON.parse(frame)).every((name) => name === 'id') ? 1 : 0;
+                original.call(this, frame);
+            };";
+        self.client.execute(script, vec![]).await?;
+        let beats = || async {
+            Ok(self.client.execute("return window.beats", vec![]).await?.as_u64().unwrap_or_default())
+        };
+        self.until("heartbeats", beats, |seen| *seen >= count).await.map(drop)
+    }
+
     /// Spoils the token this browser keeps and loads the page anew.
     pub async fn spoil_token(&self) -> Result<()> {
         let script = "const key = 'roost.v1.signed-in';
