@@ -36,7 +36,11 @@ impl Client {
     ///
     /// # Errors
     /// No connection, a refused upgrade, or another first frame.
-    pub fn connect(address: SocketAddr, encoding: Encoding, who: &Credentials) -> Result<(Self, v1::Welcome)> {
+    pub fn connect(
+        address: SocketAddr,
+        encoding: Encoding,
+        who: &Credentials,
+    ) -> Result<(Self, v1::Welcome)> {
         let mut client = Self::upgrade(address, encoding, who)?;
         match client.receive()?.body {
             Some(server_frame::Body::Welcome(welcome)) => Ok((client, *welcome)),
@@ -74,7 +78,7 @@ impl Client {
     pub fn ask(&mut self, body: impl Into<client_frame::Body>) -> Result<u32> {
         let id = self.next_id;
         self.next_id += 1;
-        self.send(&v1::ClientFrame { id, body: Some(body.into()), ..Default::default() })?;
+        self.send(&v1::ClientFrame { id, body: Some(body.into()) })?;
         Ok(id)
     }
 
@@ -100,9 +104,14 @@ impl Client {
         loop {
             match self.socket.read().context("waiting for a frame")? {
                 Message::Binary(bytes) => return Ok(codec::decode_server_frame(Encoding::Proto, &bytes)?),
-                Message::Text(text) => return Ok(codec::decode_server_frame(Encoding::Json, text.as_bytes())?),
+                Message::Text(text) => {
+                    return Ok(codec::decode_server_frame(Encoding::Json, text.as_bytes())?);
+                }
                 Message::Close(close) => {
-                    bail!("closed with {:?}", close.map(|close| (u16::from(close.code), close.reason.to_string())))
+                    bail!(
+                        "closed with {:?}",
+                        close.map(|close| (u16::from(close.code), close.reason.to_string()))
+                    )
                 }
                 _ => {}
             }
@@ -168,7 +177,7 @@ impl Client {
 /// A `Send` of a text to a user.
 pub fn send_to(user: u64, client_id: &[u8], payload: &[u8]) -> v1::Send {
     v1::Send {
-        to: v1::Address { to: Some(v1::address::To::User(user)), ..Default::default() }.into(),
+        to: v1::Address { to: Some(v1::address::To::User(user)) }.into(),
         client_id: client_id.to_vec().into(),
         payload: payload.to_vec().into(),
         ..Default::default()

@@ -46,7 +46,8 @@ impl Gateway {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_on(listen: &str, arguments: &[&str]) -> Result<Self> {
-        let (data, arguments) = (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let (data, arguments) =
+            (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
         let (child, ws, http) = spawn(data.path(), &arguments, listen, "127.0.0.1:0")?;
         Ok(Self { child, data, arguments, ws, http })
     }
@@ -85,7 +86,8 @@ impl Gateway {
     /// # Errors
     /// `kill` could not be run.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
         if status.success() { Ok(()) } else { bail!("kill -{name}: {status}") }
     }
 
@@ -148,7 +150,8 @@ impl Gateway {
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")?;
+        let status =
+            head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")?;
         Ok((status, body.to_owned()))
     }
 }
@@ -190,7 +193,10 @@ pub fn gateway_binary() -> Result<PathBuf> {
     if binary.exists() {
         return Ok(binary);
     }
-    bail!("{} was not built: run `cargo test --workspace`, or `cargo build -p roost-gateway` first", binary.display())
+    bail!(
+        "{} was not built: run `cargo test --workspace`, or `cargo build -p roost-gateway` first",
+        binary.display()
+    )
 }
 
 fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str) -> Result<(Child, SocketAddr, SocketAddr)> {
@@ -215,14 +221,12 @@ fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str) -> Result<(Chi
             .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
             .and_then(|address| address.parse().ok())
     };
-    match (line.starts_with("ready "), address("ws"), address("http")) {
-        (true, Some(ws), Some(http)) => Ok((child, ws, http)),
-        _ => {
-            // The process is of no use; it may be gone already.
-            let _ = child.kill();
-            let status = child.wait()?;
-            let said = fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
-            Err(anyhow!("the gateway did not get ready ({status}): {line:?} {said}"))
-        }
+    if let (true, Some(ws), Some(http)) = (line.starts_with("ready "), address("ws"), address("http")) {
+        return Ok((child, ws, http));
     }
+    // The process is of no use; it may be gone already.
+    let _ = child.kill();
+    let status = child.wait()?;
+    let said = fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
+    Err(anyhow!("the gateway did not get ready ({status}): {line:?} {said}"))
 }

@@ -124,7 +124,9 @@ impl Options {
             Some(path) => read(path)?,
             None => Options::default(),
         };
-        let cores = thread::available_parallelism().map_or(1, usize::from).min(usize::from(limits::SHARDS_MAX)) as u16;
+        let cores = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(usize::from(limits::SHARDS_MAX)) as u16;
         let shards = self.shards.or(file.shards).unwrap_or(cores);
         let descriptors = files_max.min(limits::RING_DESCRIPTORS_MAX);
         let room = descriptors.saturating_sub(u64::from(limits::DESCRIPTOR_HEADROOM)) * u64::from(shards);
@@ -205,7 +207,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         fs::write(file.path(), text).expect("written");
         let path = file.path().to_str().expect("UTF-8").to_owned();
-        resolve(&[&["--config", &path], arguments].concat()).map_err(|error| error.replace(&path, "roost.toml"))
+        resolve(&[&["--config", &path], arguments].concat())
+            .map_err(|error| error.replace(&path, "roost.toml"))
     }
 
     #[test]

@@ -81,9 +81,8 @@ const _: () = assert!(
     HEARTBEAT_S_MAX * (SILENT_HEARTBEATS as u32) + (SWEEP_TICKS as u32) < u16::MAX as u32 / 2,
     "the silence that reaps a session must fit half of the 16-bit tick, or it looks like the future"
 );
-const _: () = assert!(
-    handshake::HEADER_BYTES_MAX < KEPT_BUFFER_BYTES_MAX,
-    "a whole request head fits a pooled buffer"
-);
-const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two(), "io_uring wants a power of two (io_uring_register(2))");
+const _: () =
+    assert!(handshake::HEADER_BYTES_MAX < KEPT_BUFFER_BYTES_MAX, "a whole request head fits a pooled buffer");
+const _: () =
+    assert!(RECEIVE_BUFFERS.is_power_of_two(), "io_uring wants a power of two (io_uring_register(2))");
 const _: () = assert!(OUTBOX_RESUME_BYTES < OUTBOX_PAUSE_BYTES, "a paused connection must be able to resume");

@@ -12,6 +12,9 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Without `RUST_LOG`: the store's own news only when something is wrong.
+const LOG_DEFAULT: &str = "info,fjall=warn,lsm_tree=warn";
+
 /// Usage, configuration, or something at start that an operator has to put right.
 const EXIT_CONFIGURATION: u8 = 2;
 /// It ran, and failed.
@@ -20,7 +23,7 @@ const EXIT_FAILED: u8 = 1;
 fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT)))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();

@@ -36,7 +36,9 @@ fn assert_alive(client: &mut Client) {
 
 fn error_of(frame: &v1::ServerFrame) -> (Code, &str) {
     match &frame.body {
-        Some(server_frame::Body::Error(error)) => (error.code.as_known().expect("a known code"), &error.message),
+        Some(server_frame::Body::Error(error)) => {
+            (error.code.as_known().expect("a known code"), &error.message)
+        }
         other => panic!("not an Error but {other:?}"),
     }
 }
@@ -178,8 +180,8 @@ fn raw(gateway: &Gateway, bytes: &[u8]) -> String {
 #[test]
 fn auth_none_wants_numbers() {
     let gateway = gateway(&["--auth", "none"]);
-    let (_, welcome) =
-        Client::connect(gateway.ws, Encoding::Json, &Credentials::Claimed(42, 7)).expect("claims are believed");
+    let (_, welcome) = Client::connect(gateway.ws, Encoding::Json, &Credentials::Claimed(42, 7))
+        .expect("claims are believed");
     assert_eq!((welcome.user, welcome.device), (42, 7));
     for (user, device) in [(0, 1), (u64::MAX, 1), (1, 0), (1, u32::MAX)] {
         let error = Client::connect(gateway.ws, Encoding::Json, &Credentials::Claimed(user, device));
@@ -217,7 +219,8 @@ fn what_keeps_a_gateway_from_starting_is_said_in_one_line() {
     let address = taken.local_addr().expect("bound").to_string();
     let twice = |flag: &str| {
         let mut command = Command::new(gateway_binary().expect("built"));
-        let (ws, http) = if flag == "--listen" { (&address[..], "127.0.0.1:0") } else { ("127.0.0.1:0", &address[..]) };
+        let (ws, http) =
+            if flag == "--listen" { (&address[..], "127.0.0.1:0") } else { ("127.0.0.1:0", &address[..]) };
         command.args(["--listen", ws, "--http", http, "--data"]).arg(data.path()).output().expect("it runs")
     };
     assert_refused(&twice("--listen"), &["cannot listen on", &address]);

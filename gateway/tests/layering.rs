@@ -41,7 +41,9 @@ fn crates_depend_only_downwards() {
         let manifest = fs::read_to_string(workspace().join(folder).join("Cargo.toml")).expect("a manifest");
         let manifest: toml::Table = manifest.parse().expect("TOML");
         let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
-        for name in dependencies.into_iter().flat_map(toml::Table::keys).filter(|name| name.starts_with("roost-")) {
+        for name in
+            dependencies.into_iter().flat_map(toml::Table::keys).filter(|name| name.starts_with("roost-"))
+        {
             assert!(allowed.contains(&name.as_str()), "{folder}/Cargo.toml may not depend on {name}");
         }
     }
@@ -69,8 +71,7 @@ fn stages_of_the_gateway_import_only_what_they_may() {
 
 #[test]
 fn imports_are_found_in_every_form() {
-    let source =
-        "use crate::{\n    conn::{Ask, Next},\n    limits,\n};\nuse roost_proto::v1;\nfn f() { crate::ring::x() }";
+    let source = "use crate::{\n    conn::{Ask, Next},\n    limits,\n};\nuse roost_proto::v1;\nfn f() { crate::ring::x() }";
     assert_eq!(imports(source), ["conn", "limits", "ring", "roost_proto"].map(str::to_owned).into());
     assert_eq!(imports("// crate::commented\nuse crate::slab;"), ["slab".to_owned()].into());
 }
@@ -137,6 +138,7 @@ fn top_level(group: &str) -> Vec<String> {
 }
 
 fn identifier(text: &str) -> Option<String> {
-    let end = text.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(text.len());
+    let end =
+        text.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(text.len());
     (end > 0).then(|| text[..end].to_owned())
 }

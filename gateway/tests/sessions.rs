@@ -1,6 +1,10 @@
 //! Sessions through a real gateway process: two users in both encodings, devices, receipts, windows, restarts.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
 
 use roost_client::{Client, Credentials, harness::Gateway, send_to};
 use roost_proto::{
@@ -20,7 +24,7 @@ fn connect(gateway: &Gateway, user: u64, device: u32) -> (Client, v1::Welcome) {
 }
 
 fn ack(client: &mut Client, up_to: u64) {
-    let id = client.ask(v1::Ack { up_to, ..Default::default() }).expect("sent");
+    let id = client.ask(v1::Ack { up_to }).expect("sent");
     client.answer(id).expect("the ack is durable");
 }
 
@@ -47,8 +51,39 @@ fn users_on_all_shards_exchange_messages_in_both_encodings() {
     let (_, metrics) = gateway.request("GET", "/metrics", "").expect("metrics");
     for shard in ["0", "1"] {
         let line = format!("roost_upgraded_total{{shard=\"{shard}\"}} ");
-        let count = metrics.lines().find_map(|text| text.strip_prefix(&line)).expect("a counter for each shard");
+        let count =
+            metrics.lines().find_map(|text| text.strip_prefix(&line)).expect("a counter for each shard");
         assert_ne!(count, "0", "16 connections fall on both shards");
+    }
+}
+
+#[test]
+fn the_welcome_comes_first_even_when_frames_come_with_the_upgrade() {
+    let gateway = gateway(&["--router-threads", "4"]);
+    for user in 1..=40 {
+        let token = gateway.token(user, 1).expect("a token");
+        let head = format!(
+            "GET /v1/ws?access_token={token} HTTP/1.1\r\nHost: roost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        // To a number whose home may be any thread; masked with zeroes.
+        let json =
+            format!("{{\"id\":5,\"send\":{{\"to\":{{\"user\":{}}},\"clientId\":\"AQ==\"}}}}", user + 1_000);
+        let frame = [&[0x81, 0x80 | json.len() as u8, 0, 0, 0, 0], json.as_bytes()].concat();
+        let mut stream = TcpStream::connect(gateway.ws).expect("connected");
+        stream.write_all(&[head.as_bytes(), &frame].concat()).expect("written");
+        let mut said = Vec::new();
+        while !said.windows(11).any(|window| window == b"\"replyTo\":5") {
+            let mut buffer = [0; 4_096];
+            let bytes = stream.read(&mut buffer).expect("readable");
+            assert!(bytes > 0, "closed after {}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&buffer[..bytes]);
+        }
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(
+            said.find("welcome").expect("a Welcome") < said.find("replyTo").expect("an answer"),
+            "{said}"
+        );
     }
 }
 
@@ -106,7 +141,7 @@ fn the_sender_hears_that_a_message_was_delivered_and_read() {
     ack(&mut bob, seq);
     let delivered = receipt(&mut alice);
     assert_eq!((delivered.mark.to_i32(), delivered.by, &delivered.message[..]), (0, BOB, &[sent.id][..]));
-    bob.ask(v1::Read { message: vec![sent.id, 999], ..Default::default() }).expect("sent");
+    bob.ask(v1::Read { message: vec![sent.id, 999] }).expect("sent");
     let read = receipt(&mut alice);
     assert_eq!((read.mark.to_i32(), read.by, &read.message[..]), (1, BOB, &[sent.id][..]));
 }
@@ -128,7 +163,6 @@ fn a_window_of_unacknowledged_events_bounds_what_is_in_flight() {
         bob.send(&v1::ClientFrame {
             id: u32::from(n) + 1,
             body: Some(send_to(ALICE, &n.to_be_bytes(), &n.to_be_bytes()).into()),
-            ..Default::default()
         })
         .expect("sent");
     }
@@ -160,7 +194,7 @@ fn a_window_of_unacknowledged_events_bounds_what_is_in_flight() {
 }
 
 fn ack_without_answer(client: &mut Client, up_to: u64) {
-    let body: client_frame::Body = v1::Ack { up_to, ..Default::default() }.into();
+    let body: client_frame::Body = v1::Ack { up_to }.into();
     client.send(&v1::ClientFrame { body: Some(body), ..Default::default() }).expect("sent");
 }
 
@@ -250,7 +284,9 @@ fn ipv4_ipv6_and_dual_stack() {
 
 #[test]
 fn by_default_only_loopback_is_served() {
-    let addresses: BTreeSet<String> =
-        [gateway(&[])].iter().flat_map(|gateway| [gateway.ws.ip().to_string(), gateway.http.ip().to_string()]).collect();
+    let addresses: BTreeSet<String> = [gateway(&[])]
+        .iter()
+        .flat_map(|gateway| [gateway.ws.ip().to_string(), gateway.http.ip().to_string()])
+        .collect();
     assert_eq!(addresses, ["127.0.0.1".to_owned()].into());
 }

@@ -1,1 +1,89 @@
-//! Placeholder.
+//! `roost-loadgen`: simulated clients for a Roost gateway, or any WebSocket server.
+//!
+//! [`schedule`] computes who sends what when; [`worker`] keeps it, with clients whose doings are in [`scenario`], whose
+//! connections are in [`link`] (tokio-uring sockets) and [`ws`] (tungstenite framing, without I/O); [`ledger`] knows what
+//! became of every message; [`run`] leads through the phases and [`report`] tells the end.
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod clock;
+pub mod fail_if;
+pub mod host;
+pub mod ledger;
+pub mod limits;
+pub mod link;
+pub mod meters;
+pub mod net;
+pub mod options;
+pub mod payload;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod schedule;
+pub mod wire;
+pub mod worker;
+pub mod ws;
+
+use anyhow::Context as _;
+use clap::Parser;
+use options::{Cli, Options};
+use report::Report;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Exit code for bad usage.
+const USAGE: u8 = 2;
+/// Exit code where the run could not be made.
+const FAILED: u8 = 1;
+
+/// The whole program: options in, exit code out.
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // --help and --version are told here, too; they are no error.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE } else { 0 };
+        }
+    };
+    let options = match Options::check(cli) {
+        Ok(options) => options,
+        Err(text) => return complain(&text, USAGE),
+    };
+    let cli = options.cli.clone();
+    let mut report = match run::run(options) {
+        Ok(report) => report,
+        Err(error) => {
+            let code = if error.is::<run::Usage>() { USAGE } else { FAILED };
+            return complain(&format!("{error:#}"), code);
+        }
+    };
+    let code = report.judge(&cli.fail_if);
+    match tell(&report, cli.json.as_deref()) {
+        Ok(()) => code,
+        Err(error) => complain(&format!("{error:#}"), FAILED),
+    }
+}
+
+fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = json else {
+        print!("{}", report.summary());
+        return Ok(());
+    };
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    if path == Path::new("-") {
+        print!("{text}");
+        eprint!("{}", report.summary());
+        return Ok(());
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write --json {}", path.display()))?;
+    print!("{}", report.summary());
+    Ok(())
+}
+
+fn complain(text: &str, code: u8) -> u8 {
+    eprintln!("roost-loadgen: {text}");
+    code
+}

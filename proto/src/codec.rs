@@ -78,7 +78,7 @@ impl std::error::Error for DecodeError {}
 /// Reads one message of a client.
 ///
 /// # Errors
-/// [`DecodeError`] where the bytes are not a `ClientFrame`, nest deeper than [`MESSAGE_DEPTH_MAX`] (JSON: 128), or hold
+/// [`DecodeError`] where the bytes are not a `ClientFrame`, nest deeper than [`MESSAGE_DEPTH_MAX`], or hold
 /// more elements than [`ELEMENT_MEMORY_BYTES_MAX`] pays for.
 pub fn decode_client_frame(encoding: Encoding, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
     decode(encoding, bytes)

@@ -1,7 +1,8 @@
 //! What a peer's bytes may cost. Each limit has a name, a unit and the error of whoever goes past it.
 
 /// Levels of nested messages in a protobuf frame. The contract needs five
-/// (`ServerFrame.history.message.to.user`); past the limit: `codec::DecodeError`.
+/// (`ServerFrame.history.message.to.user`); past the limit: `codec::DecodeError`. JSON needs
+/// none: what it knows nests no deeper than the contract, and what it does not know is skipped without recursion.
 pub const MESSAGE_DEPTH_MAX: u32 = 16;
 
 /// Memory, in bytes, of the elements of repeated fields of one frame, apart from the content they carry.
@@ -14,7 +15,8 @@ pub const ELEMENT_MEMORY_BYTES_MAX: usize = 1 << 20;
 /// The largest element of a repeated field that a client may send, bytes.
 pub const ELEMENT_BYTES: usize = size_of::<crate::v1::Sealed>();
 
-/// Elements of one JSON frame, counted by its commas before it is parsed. Past the limit: `codec::DecodeError`.
+/// Elements and fields of one JSON frame, counted by its commas before it is parsed. Past the limit:
+/// `codec::DecodeError`.
 pub const JSON_ELEMENT_COUNT_MAX: usize = ELEMENT_MEMORY_BYTES_MAX / ELEMENT_BYTES;
 
 /// Length of the reason for a refused frame, bytes: it travels in `Error.message` and must not echo a whole payload.
@@ -32,5 +34,6 @@ pub const HEADER_BYTES_MAX: usize = 8192;
 /// Header lines of an upgrade request. Past the limit: 431.
 pub const HEADER_COUNT_MAX: usize = 64;
 
-// A group of 1,024 members with four devices each must fit, or an encrypted message to it could not be sent.
-const _: () = assert!(JSON_ELEMENT_COUNT_MAX > 4 * 1024);
+// A group of 1,024 members with four devices each must fit, or an encrypted message to it could not be sent: three
+// fields for each.
+const _: () = assert!(JSON_ELEMENT_COUNT_MAX > 3 * 4 * 1024);

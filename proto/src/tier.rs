@@ -2,8 +2,8 @@
 //!
 //! It stands here so that neither imports the other; a gateway on another machine will speak the same.
 
-use bytes::Bytes;
 use crate::v1::{ServerFrame, client_frame};
+use bytes::Bytes;
 
 /// A user's number, 1 to 2^63-1 (`roost.proto`).
 pub type UserId = u64;
@@ -80,7 +80,7 @@ pub enum Action {
     Close {
         /// Close code, RFC 6455 section 7.4.
         code: u16,
-        /// For the GoAway and the close frame; at most 123 bytes.
+        /// For the `GoAway` and the close frame; at most 123 bytes.
         reason: &'static str,
     },
 }

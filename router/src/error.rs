@@ -14,8 +14,8 @@ pub struct StoreError {
 
 impl StoreError {
     /// A failure of this operation, for this reason.
-    pub fn new(operation: &'static str, reason: impl ToString) -> Self {
-        Self { operation, reason: reason.to_string() }
+    pub fn new(operation: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self { operation, reason: format!("{reason}") }
     }
 }
 

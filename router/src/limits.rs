@@ -15,9 +15,12 @@ pub const COUNTER_BITS: u32 = 12;
 pub const WINDOW_EVENTS_MAX: usize = 256;
 /// Bytes of those events. One larger event passes alone.
 pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
+/// Events that one Ack can pass which its own session was not sent: those of a session before it, that is a window and
+/// the copies of own messages within. An Ack further ahead is clamped.
+pub const ACK_EVENTS_MAX: u64 = 4096;
 /// Devices of one user. Full: a further device's session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;
-/// A message's payload; larger ones are answered TOO_LARGE.
+/// A message's payload; larger ones are answered `TOO_LARGE`.
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
 /// Messages one Read may name; a longer one is answered MALFORMED.
 pub const READ_MESSAGES_MAX: usize = 1024;
@@ -61,6 +64,8 @@ pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const _: () = assert!(BATCH_REQUESTS_MAX <= EFFECTS_HELD_MAX);
 // The largest payload and its envelope fit a window, else one message would always travel alone.
 const _: () = assert!((PAYLOAD_BYTES_MAX as usize) < WINDOW_BYTES_MAX);
+// A new session can acknowledge all that the one before it was sent.
+const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as usize);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
 // 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.

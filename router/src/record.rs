@@ -131,6 +131,9 @@ pub fn last_u64(key: &[u8]) -> u64 {
 }
 
 /// Reads a stored number.
+///
+/// # Errors
+/// It is none.
 pub fn number(value: Option<Bytes>) -> Result<u64, StoreError> {
     value.map_or(Ok(0), |value| {
         let bytes = value[..].try_into();
@@ -139,6 +142,9 @@ pub fn number(value: Option<Bytes>) -> Result<u64, StoreError> {
 }
 
 /// Reads a stored message.
+///
+/// # Errors
+/// It is none.
 pub fn decode<M: Message>(mut value: Bytes) -> Result<M, StoreError> {
     M::decode(&mut value).map_err(|error| StoreError::new("read a record", error))
 }
@@ -179,6 +185,9 @@ impl User {
     }
 
     /// Reads a record.
+    ///
+    /// # Errors
+    /// It is none.
     pub fn decode(value: Bytes) -> Result<Self, StoreError> {
         let record: log::UserRecord = decode(value)?;
         let device =

@@ -104,7 +104,8 @@ fn a_full_shard_holds_effects_and_loses_none() {
     let router = start(config, shards.clone()).unwrap();
     let alice = Client::attach(&router.handle(), &shards, 1, 1, 1);
     let bob = Client::attach(&router.handle(), &shards, 2, 2, 1);
-    (alice.welcome(), bob.welcome());
+    alice.welcome();
+    bob.welcome();
     shards.room.store(0, Ordering::SeqCst);
     let mut id = 0;
     // Until the router says that it is full; what comes back is offered again below.

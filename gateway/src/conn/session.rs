@@ -48,7 +48,8 @@ impl Conn {
         if decoder.is_idle() {
             self.drop_partial(assembly_bytes);
         } else {
-            self.partial.get_or_insert_with(|| Box::new(Partial::new(rules.message_bytes_max))).decoder = decoder;
+            self.partial.get_or_insert_with(|| Box::new(Partial::new(rules.message_bytes_max))).decoder =
+                decoder;
         }
     }
 
@@ -73,9 +74,20 @@ impl Conn {
         }
     }
 
-    fn piece(&mut self, kind: MessageKind, payload: &[u8], last: bool, rules: &Rules, turn: &mut Turn<'_>) -> Next {
+    fn piece(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        last: bool,
+        rules: &Rules,
+        turn: &mut Turn<'_>,
+    ) -> Next {
         if !self.assemble(payload, rules, turn.assembly_bytes) {
-            return self.close(close_code::TRY_AGAIN_LATER, "the gateway is short of memory; come back later", turn);
+            return self.close(
+                close_code::TRY_AGAIN_LATER,
+                "the gateway is short of memory; come back later",
+                turn,
+            );
         }
         let Some(partial) = &mut self.partial else { return Next::Stay };
         partial.kind = kind;
@@ -113,12 +125,19 @@ impl Conn {
         match codec::decode_client_frame(self.encoding(), payload) {
             Ok(v1::ClientFrame { id: 0, body: None, .. }) => {}
             Ok(v1::ClientFrame { id, body: None, .. }) => {
-                self.send_frame(&v1::ServerFrame { reply_to: id, ..Default::default() }, turn.scratch, turn.out);
+                self.send_frame(
+                    &v1::ServerFrame { reply_to: id, ..Default::default() },
+                    turn.scratch,
+                    turn.out,
+                );
             }
             Ok(v1::ClientFrame { id, body: Some(body), .. }) => turn.asks.push(Ask::Frame { id, body }),
             Err(error) => {
-                let error =
-                    v1::Error { code: v1::Code::MALFORMED.into(), message: error.to_string(), ..Default::default() };
+                let error = v1::Error {
+                    code: v1::Code::MALFORMED.into(),
+                    message: error.to_string(),
+                    ..Default::default()
+                };
                 let frame = v1::ServerFrame { body: Some(error.into()), ..Default::default() };
                 self.send_frame(&frame, turn.scratch, turn.out);
             }
@@ -136,7 +155,12 @@ impl Conn {
     ///
     /// # Errors
     /// The bytes are no event (a corrupt store); nothing was appended.
-    pub fn send_event(&self, event: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), codec::DecodeError> {
+    pub fn send_event(
+        &self,
+        event: &[u8],
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), codec::DecodeError> {
         scratch.clear();
         codec::encode_event_frame(self.encoding(), event, scratch)?;
         frame::encode(data_opcode(self.encoding().message_kind()), scratch, out);

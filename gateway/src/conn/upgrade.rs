@@ -38,7 +38,8 @@ impl Conn {
         if !self.assemble(input, rules, turn.assembly_bytes) {
             return self.refuse(Refusal::Unavailable { retry_after_s: limits::REFUSED_RETRY_S }, turn);
         }
-        let mut head = self.partial.as_mut().map(|partial| std::mem::take(&mut partial.bytes)).unwrap_or_default();
+        let mut head =
+            self.partial.as_mut().map(|partial| std::mem::take(&mut partial.bytes)).unwrap_or_default();
         *turn.assembly_bytes -= head.capacity();
         match settle(&head, self.phase, rules, turn.out) {
             Ok(Some(settled)) => {
@@ -124,7 +125,9 @@ fn choose_encoding(upgrade: &Upgrade<'_>) -> Result<(Encoding, Option<&'static s
         }
     }
     if offered {
-        return Err(Refusal::BadRequest("none of the sub-protocols is known here; use roost.v1.json or roost.v1.proto"));
+        return Err(Refusal::BadRequest(
+            "none of the sub-protocols is known here; use roost.v1.json or roost.v1.proto",
+        ));
     }
     Ok((Encoding::Json, None))
 }

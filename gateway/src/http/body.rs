@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -19,15 +19,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let read = tokio::time::timeout(
-            Duration::from_millis(BODY_READ_MS_MAX),
-            Bytes::from_request(request, state),
-        );
-        let bytes = match read.await {
+        let too_large = || {
+            let error = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+        };
+        // The layer's limit counts bytes that came; a length that says so is enough.
+        if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+            return Err(too_large());
+        }
+        let deadline = Duration::from_millis(BODY_READ_MS_MAX);
+        let bytes = match tokio::time::timeout(deadline, Bytes::from_request(request, state)).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                let error = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
-                return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error));
+                return Err(too_large());
             }
             Ok(Err(_)) => return Err(Refusal::bad_request("The body ended too early; send it again.")),
             Err(_) => {

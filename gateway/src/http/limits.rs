@@ -6,7 +6,7 @@ pub const CONNECTIONS_MAX: usize = 512;
 /// How long one connection may live, in seconds, requests in flight included; then it is closed.
 pub const CONNECTION_S_MAX: u64 = 300;
 
-/// How long a client may take over a request's header, in milliseconds, and stay idle between requests.
+/// How long a client may take over a request's header, in milliseconds; then it is disconnected.
 pub const HEADER_READ_MS_MAX: u64 = 10_000;
 
 /// Largest buffer for a request's header, in bytes (431 past it).

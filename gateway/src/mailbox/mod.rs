@@ -90,7 +90,7 @@ impl<T> Receiver<T> {
     }
 
     /// Items waiting now.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.0.queue.len()
     }
 
@@ -141,9 +141,8 @@ mod tests {
         let count = |receiver: &Receiver<u8>| {
             let mut value = [0; 8];
             // SAFETY: eight writable bytes, as eventfd(2) asks.
-            let read = unsafe {
-                libc::read(receiver.0.wake.as_raw_fd(), value.as_mut_ptr().cast(), value.len())
-            };
+            let read =
+                unsafe { libc::read(receiver.0.wake.as_raw_fd(), value.as_mut_ptr().cast(), value.len()) };
             if read == 8 { u64::from_ne_bytes(value) } else { 0 }
         };
         sender.send_from(&mut VecDeque::from([1]));

@@ -41,7 +41,10 @@ impl BufferRing {
 
     /// Takes buffer `id` over from the kernel: a completion has just named it.
     pub fn claim(&mut self, id: u16) {
-        assert!(!mem::replace(&mut self.held[usize::from(id)], true), "the kernel named a buffer it did not have");
+        assert!(
+            !mem::replace(&mut self.held[usize::from(id)], true),
+            "the kernel named a buffer it did not have"
+        );
     }
 
     /// The first `bytes` of a held buffer.
@@ -49,9 +52,11 @@ impl BufferRing {
         assert!(self.held[usize::from(id)], "only a held buffer may be read");
         assert!(bytes <= self.buffer_bytes as usize, "no more than the buffer was filled");
         let offset = usize::from(id) * self.buffer_bytes as usize;
-        // SAFETY: `id` is below `count` (indexed above), so the range lies within `memory`; the buffer is held, so
-        // the kernel does not write to it, and `&mut self` keeps a second reference from existing.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr().add(offset), bytes) }
+        // SAFETY: `id` is below `count` (indexed above), so the buffer lies within `memory`.
+        let start = unsafe { self.memory.as_ptr().add(offset) };
+        // SAFETY: `bytes` stays within the buffer; it is held, so the kernel does not write to it, and `&mut self`
+        // keeps a second reference from existing.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
     }
 
     /// Gives a held buffer back to the kernel.
@@ -59,9 +64,11 @@ impl BufferRing {
         assert!(mem::replace(&mut self.held[usize::from(id)], false), "a buffer is given back once");
         let index = usize::from(self.tail & (self.count - 1));
         let offset = usize::from(id) * self.buffer_bytes as usize;
-        // SAFETY: `index` is below `count`, so the entry lies within the mapping; between head and tail + 1 there is
-        // room because this buffer was ours, so the kernel does not read the entry before the tail is moved.
-        let entry = unsafe { &mut *self.entries.as_ptr().add(index) };
+        // SAFETY: `index` is below `count`, so the entry lies within the mapping.
+        let entry = unsafe { self.entries.as_ptr().add(index) };
+        // SAFETY: there is room between tail and head because this buffer was ours, so the kernel does not read the
+        // entry before the tail is moved.
+        let entry = unsafe { &mut *entry };
         entry.set_addr(self.memory.as_ptr() as u64 + offset as u64);
         entry.set_len(self.buffer_bytes);
         entry.set_bid(id);

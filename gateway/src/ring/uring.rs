@@ -53,7 +53,8 @@ impl Uring {
     }
 
     fn watch_wake(&mut self) {
-        let entry = opcode::PollAdd::new(types::Fd(self.wake.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
+        let entry =
+            opcode::PollAdd::new(types::Fd(self.wake.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
         self.push(&entry, Token::new(Op::Wake, 0, 0));
     }
 
@@ -84,7 +85,8 @@ fn completion(entry: &cqueue::Entry, buffers: &mut BufferRing, sending: &mut Sen
 
 impl Ring for Uring {
     fn accept(&mut self, token: Token) {
-        let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).allocate_file_index(true).build();
+        let entry =
+            opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).allocate_file_index(true).build();
         self.push(&entry, token);
     }
 
@@ -94,7 +96,8 @@ impl Ring for Uring {
     }
 
     fn send(&mut self, descriptor: Descriptor, token: Token, bytes: Vec<u8>) {
-        let length = u32::try_from(bytes.len()).expect("the outbox of a connection is bounded far below 4 GiB");
+        let length =
+            u32::try_from(bytes.len()).expect("the outbox of a connection is bounded far below 4 GiB");
         // MSG_WAITALL makes the kernel go on after a short send, so a completion means all or an error.
         let entry = opcode::Send::new(types::Fixed(descriptor.0), bytes.as_ptr(), length)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)

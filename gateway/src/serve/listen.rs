@@ -45,7 +45,8 @@ pub fn http_listener(address: SocketAddr) -> Result<TcpListener> {
 fn listen_alone(address: SocketAddr) -> Result<TcpListener> {
     let deadline = Instant::now() + Duration::from_secs(limits::ADDRESS_S_MAX);
     loop {
-        let socket = bind(address, false).and_then(|socket| socket.listen(limits::LISTEN_BACKLOG).map(|()| socket));
+        let socket =
+            bind(address, false).and_then(|socket| socket.listen(limits::LISTEN_BACKLOG).map(|()| socket));
         match socket {
             Ok(socket) => return Ok(TcpListener::from(socket)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {

@@ -37,7 +37,9 @@ const COUNTERS: &[Column] = &[
     ("accept_errors", "Accepts that failed: the table or the machine was full", |stats| &stats.accept_errors),
     ("ended", "Connections that are gone", |stats| &stats.ended),
     ("upgraded", "Upgrades answered with 101", |stats| &stats.upgraded),
-    ("handshakes_timed_out", "Connections whose handshake took too long", |stats| &stats.handshakes_timed_out),
+    ("handshakes_timed_out", "Connections whose handshake took too long", |stats| {
+        &stats.handshakes_timed_out
+    }),
     ("reaped", "Sessions closed because nothing came from them", |stats| &stats.reaped),
     ("messages_received", "Whole WebSocket messages that came", |stats| &stats.messages_received),
     ("frames_sent", "Frames of the router that were sent", |stats| &stats.frames_sent),
@@ -68,12 +70,22 @@ impl Collector for Shards {
             let values = self.0.iter().map(|stats| cell(stats).value());
             by_shard(&mut encoder, name, help, values, |value| ConstGauge::new(value as i64))?;
         }
-        self.by_number(&mut encoder, "refused", "Upgrades refused, by HTTP status", "status", &REFUSAL_STATUSES, |stats| {
-            &stats.refused
-        })?;
-        self.by_number(&mut encoder, "closed", "Sessions closed by the gateway, by close code", "code", &CLOSE_CODES, |stats| {
-            &stats.closed
-        })
+        self.by_number(
+            &mut encoder,
+            "refused",
+            "Upgrades refused, by HTTP status",
+            "status",
+            &REFUSAL_STATUSES,
+            |stats| &stats.refused,
+        )?;
+        self.by_number(
+            &mut encoder,
+            "closed",
+            "Sessions closed by the gateway, by close code",
+            "code",
+            &CLOSE_CODES,
+            |stats| &stats.closed,
+        )
     }
 }
 
@@ -124,10 +136,18 @@ impl Collector for Router {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let stats = self.0.stats();
         let counters = [
-            ("router_messages", "Messages accepted, those answered as duplicates not counted", stats.messages),
+            (
+                "router_messages",
+                "Messages accepted, those answered as duplicates not counted",
+                stats.messages,
+            ),
             ("router_events", "Events stored in streams", stats.events),
             ("router_batches", "Batches committed", stats.batches),
-            ("router_commit_us", "Microseconds spent in commits, all router threads together", stats.commit_us),
+            (
+                "router_commit_us",
+                "Microseconds spent in commits, all router threads together",
+                stats.commit_us,
+            ),
             ("router_store_errors", "Reads and commits of the store that failed", stats.store_errors),
             ("router_unavailable", "Requests answered UNAVAILABLE", stats.refused),
         ];

@@ -84,12 +84,15 @@ pub fn start(config: &Config) -> Result<Running> {
     let (shards, stats) = fleet.start(listeners, receivers)?;
     let services = Services {
         keys,
-        accounts: router.as_ref().map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
+        accounts: router
+            .as_ref()
+            .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
         metrics: Arc::new(metrics::registry(stats, router.as_ref().map(Router::handle))),
     };
     let http_config =
         HttpConfig { websocket: WebSocketAddress::Bound(ws), token_ttl_s: http::limits::TOKEN_TTL_S };
-    let http = http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
+    let http =
+        http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
     watch_signals(sender)?;
     Ok(Running { ws, shards, shared: fleet.shared, mailboxes, http, router, news })
 }
@@ -143,7 +146,13 @@ impl Fleet<'_> {
         let (mut shards, mut stats) = (Vec::new(), Vec::new());
         for (number, (listener, mailbox)) in (0..).zip(listeners.into_iter().zip(receivers)) {
             stats.push(Arc::<Stats>::default());
-            let shard = self.start_one(number, listener, mailbox, Arc::clone(&stats[usize::from(number)]), opened.clone());
+            let shard = self.start_one(
+                number,
+                listener,
+                mailbox,
+                Arc::clone(&stats[usize::from(number)]),
+                opened.clone(),
+            );
             shards.push(shard?);
         }
         for _ in &shards {
@@ -191,7 +200,10 @@ impl Fleet<'_> {
             let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other("it panicked; this is a defect")));
             let _ = news.send(News::ShardEnded(number, ended));
         };
-        thread::Builder::new().name(format!("roost-shard-{number}")).spawn(run).context("a shard cannot be started")
+        thread::Builder::new()
+            .name(format!("roost-shard-{number}"))
+            .spawn(run)
+            .context("a shard cannot be started")
     }
 }
 

@@ -1,9 +1,12 @@
 //! What the router wants done, and the drain.
 
-use roost_proto::v1;
 use roost_proto::tier::{Action, Effect};
+use roost_proto::v1;
 
-use super::{Shard, slot::Life};
+use super::{
+    Shard,
+    slot::{Life, UNWELCOMED},
+};
 use crate::{
     conn::{Phase, close_code},
     limits,
@@ -34,7 +37,10 @@ impl<R: Ring> Shard<R> {
             Action::Event(event) => {
                 if connection.conn.send_event(event, &mut self.scratch, out).is_err() {
                     self.parts.stats.corrupt_events.add(1);
-                    tracing::error!(user = connection.conn.identity().map(|who| who.user), "an event in the store cannot be read; it was not delivered");
+                    tracing::error!(
+                        user = connection.conn.identity().map(|who| who.user),
+                        "an event in the store cannot be read; it was not delivered"
+                    );
                 }
             }
             Action::Close { code, reason } => {
@@ -43,7 +49,20 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.parts.stats.frames_sent.add(1);
+        self.welcomed(slot);
         self.touch(slot);
+    }
+
+    /// The first effect of a session is its Welcome, or its end: frames that came before it may go on.
+    fn welcomed(&mut self, slot: u32) {
+        let flags = &mut self.slab[slot].flags;
+        if !flags.has(UNWELCOMED) {
+            return;
+        }
+        flags.set(UNWELCOMED, false);
+        for request in self.early.remove(&slot).unwrap_or_default() {
+            self.submit(request);
+        }
     }
 
     fn say_go_away(&mut self, slot: u32, reconnect_ms: (u32, u32), reason: &str) {
@@ -51,7 +70,6 @@ impl<R: Ring> Shard<R> {
             reconnect_min_ms: reconnect_ms.0,
             reconnect_max_ms: reconnect_ms.1,
             reason: reason.to_owned(),
-            ..Default::default()
         };
         let frame = v1::ServerFrame { body: Some(go_away.into()), ..Default::default() };
         let connection = &mut self.slab[slot];
@@ -68,14 +86,14 @@ impl<R: Ring> Shard<R> {
             if self.slab.generation(slot).is_none() || self.slab[slot].life != Life::Live {
                 continue;
             }
-            if self.slab[slot].conn.phase() != Phase::Open {
-                // Answered with 503 when its head is whole; otherwise its time runs out.
-                self.slab[slot].conn.refuse_upgrade();
-            } else {
+            if self.slab[slot].conn.phase() == Phase::Open {
                 if self.slab[slot].conn.identity().is_some() {
                     self.say_go_away(slot, limits::GO_AWAY_RECONNECT_MS, "the gateway is being restarted");
                 }
                 self.say_close(slot, close_code::GOING_AWAY, "the gateway is going away");
+            } else {
+                // Answered with 503 when its head is whole; otherwise its time runs out.
+                self.slab[slot].conn.refuse_upgrade();
             }
         }
     }

@@ -6,7 +6,7 @@ use roost_proto::tier::Request;
 
 use super::{
     Shard,
-    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
+    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING, UNWELCOMED},
 };
 use crate::{
     conn::{Phase, Turn},
@@ -78,7 +78,8 @@ impl<R: Ring> Shard<R> {
         let connection = &self.slab[slot];
         let waiting = self.outboxes.len(connection.outbox);
         if connection.flags.has(PAUSED) {
-            if waiting <= limits::OUTBOX_RESUME_BYTES && self.backlog.is_empty() {
+            let early = connection.flags.has(UNWELCOMED);
+            if waiting <= limits::OUTBOX_RESUME_BYTES && self.backlog.is_empty() && !early {
                 self.slab[slot].flags.set(PAUSED, false);
                 self.slab[slot].heard = self.now;
             }
@@ -92,8 +93,9 @@ impl<R: Ring> Shard<R> {
     pub(super) fn pause(&mut self, slot: u32) {
         let generation = self.slab.generation(slot).unwrap_or_default();
         let flags = &mut self.slab[slot].flags;
+        let first = !flags.has(PAUSED);
         flags.set(PAUSED, true);
-        if flags.has(RECEIVING) {
+        if first && flags.has(RECEIVING) {
             self.parts.ring.cancel(Token::new(Op::Receive, generation, slot));
         }
     }
@@ -191,7 +193,8 @@ impl<R: Ring> Shard<R> {
         if !self.slab[slot].flags.has(ATTACHED) {
             return;
         }
-        self.slab[slot].flags.set(ATTACHED, false);
+        self.slab[slot].flags.set(ATTACHED | UNWELCOMED, false);
+        self.early.remove(&slot);
         let session = self.session(slot);
         if let Some(identity) = self.slab[slot].conn.identity() {
             self.submit(Request::Detach { session, user: identity.user, device: identity.device });

@@ -20,6 +20,7 @@ use std::{
 
 use quanta::Instant;
 use roost_proto::tier::{Effect, Full, Request, SessionId};
+use rustc_hash::FxHashMap;
 
 use crate::{
     conn::{Ask, Next, Note, Phase, Rules, Turn, close_code},
@@ -29,7 +30,7 @@ use crate::{
     slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
-use slot::{DIRTY, ENDED, Life, Outboxes, PAUSED, RECEIVING, SENDING, Slot};
+use slot::{ATTACHED, DIRTY, ENDED, Life, Outboxes, PAUSED, RECEIVING, SENDING, Slot, UNWELCOMED};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
@@ -90,6 +91,9 @@ pub struct Shard<R> {
     backlog: VecDeque<Request>,
     /// Connections that are not read until the backlog is empty.
     held: Vec<(u32, u32)>,
+    /// Frames of sessions that are not welcomed yet, by slot. Such a connection is not read: no more than was in its
+    /// socket's buffers when it was paused waits here.
+    early: FxHashMap<u32, Vec<Request>>,
     /// Connections to look at before the turn ends.
     dirty: Vec<u32>,
     asks: Vec<Ask>,
@@ -113,6 +117,7 @@ impl<R: Ring> Shard<R> {
             assembly_bytes: 0,
             backlog: VecDeque::new(),
             held: Vec::new(),
+            early: FxHashMap::default(),
             dirty: Vec::new(),
             asks: Vec::new(),
             notes: Vec::new(),
@@ -205,7 +210,8 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let connections = self.parts.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let full = connections > self.parts.connections_max || self.parts.shared.draining.load(Ordering::Relaxed);
+        let full =
+            connections > self.parts.connections_max || self.parts.shared.draining.load(Ordering::Relaxed);
         let descriptor = Descriptor(completion.result as u32);
         let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, full, self.now));
         self.slab[slot].flags.set(RECEIVING, true);
@@ -295,10 +301,18 @@ impl<R: Ring> Shard<R> {
         for ask in std::mem::take(&mut self.asks) {
             let request = match ask {
                 Ask::Attach => {
-                    self.slab[slot].flags.set(slot::ATTACHED, true);
+                    self.slab[slot].flags.set(ATTACHED | UNWELCOMED, true);
                     Request::Attach { session, user, device }
                 }
-                Ask::Frame { id, body } => Request::Frame { session, user, device, id, body },
+                Ask::Frame { id, body } => {
+                    let request = Request::Frame { session, user, device, id, body };
+                    if self.slab[slot].flags.has(UNWELCOMED) {
+                        self.early.entry(slot).or_default().push(request);
+                        self.pause(slot);
+                        continue;
+                    }
+                    request
+                }
             };
             self.submit(request);
         }
@@ -381,7 +395,7 @@ impl<R: Ring> Shard<R> {
         stats.outboxes.set(self.outboxes.in_use() as u64);
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);
-        stats.mailbox_effects.set(self.parts.mailbox.len() as u64);
+        stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
     }
 
     fn hold(&mut self, slot: u32) {

@@ -21,41 +21,44 @@ pub enum Life {
     Closing,
 }
 
-/// What is in flight or asked for; bits so that they share a byte.
+/// What is in flight or asked for, as bits.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Flags(u8);
+pub struct Flags(u16);
 
 /// The multishot receive is armed.
-pub const RECEIVING: u8 = 1;
+pub const RECEIVING: u16 = 1;
 /// A send is in flight.
-pub const SENDING: u8 = 1 << 1;
+pub const SENDING: u16 = 1 << 1;
 /// Not read, because its outbox is long or the router's queue is full.
-pub const PAUSED: u8 = 1 << 2;
+pub const PAUSED: u16 = 1 << 2;
 /// Already in the list of connections to look at before the turn ends.
-pub const DIRTY: u8 = 1 << 3;
+pub const DIRTY: u16 = 1 << 3;
 /// The peer's FIN, or an error of the socket, was seen: nothing more will come.
-pub const ENDED: u8 = 1 << 4;
+pub const ENDED: u16 = 1 << 4;
 /// A shutdown is in flight. It runs on a worker of the kernel, which looks the descriptor up when it gets to it: until
 /// then the descriptor must not be closed, or the shutdown would hit its next holder.
-pub const SHUTTING: u8 = 1 << 5;
+pub const SHUTTING: u16 = 1 << 5;
 /// The router knows the session.
-pub const ATTACHED: u8 = 1 << 6;
+pub const ATTACHED: u16 = 1 << 6;
 /// Both Close frames are exchanged: once ours is sent there is nothing to wait for.
-pub const OVER: u8 = 1 << 7;
+pub const OVER: u16 = 1 << 7;
+/// The router was told of the session and has not welcomed it yet: its frames wait, so that the answers of other router
+/// threads cannot overtake the Welcome.
+pub const UNWELCOMED: u16 = 1 << 8;
 
 impl Flags {
     /// Whether all of `bits` are set.
-    pub fn has(self, bits: u8) -> bool {
+    pub fn has(self, bits: u16) -> bool {
         self.0 & bits == bits
     }
 
     /// Whether one of `bits` is set.
-    pub fn any(self, bits: u8) -> bool {
+    pub fn any(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
 
     /// Sets or clears.
-    pub fn set(&mut self, bits: u8, on: bool) {
+    pub fn set(&mut self, bits: u16, on: bool) {
         if on { self.0 |= bits } else { self.0 &= !bits }
     }
 }

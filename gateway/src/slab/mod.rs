@@ -68,7 +68,9 @@ impl<T: Default> Slab<T> {
         assert!(last < OCCUPIED as usize, "a slot's index has 32 bits");
         let link = |slot: usize| if slot == last { NO_SLOT } else { slot as u32 + 1 };
         self.blocks.push(
-            (first..=last).map(|slot| Entry { generation: 0, link: link(slot), value: T::default() }).collect(),
+            (first..=last)
+                .map(|slot| Entry { generation: 0, link: link(slot), value: T::default() })
+                .collect(),
         );
         self.free = first as u32;
     }

@@ -232,11 +232,12 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame<'_>>, Violation> {
     }
     let (code, reason) = payload.split_first_chunk().ok_or(Violation::CloseTooShort)?;
     let code = u16::from_be_bytes(*code);
-    if !is_close_code_valid(code) {
-        return Err(Violation::InvalidCloseCode(code));
-    }
     let reason = simdutf8::basic::from_utf8(reason).map_err(|_| Violation::InvalidUtf8)?;
-    Ok(Some(CloseFrame { code, reason }))
+    if is_close_code_valid(code) {
+        Ok(Some(CloseFrame { code, reason }))
+    } else {
+        Err(Violation::InvalidCloseCode(code))
+    }
 }
 
 /// The validity of a text that comes in pieces. `bytes[..len]` is a character whose end is still to come.

@@ -45,9 +45,6 @@ pub(super) fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, Vi
         return Err(Violation::Unmasked);
     }
     let short = second & LENGTH;
-    if opcode.is_control() && usize::from(short) > CONTROL_PAYLOAD_BYTES_MAX {
-        return Err(Violation::ControlTooLong);
-    }
     let rest = &bytes[2..];
     let (payload_bytes, rest) = match short {
         LENGTH_U16 => {
@@ -71,8 +68,10 @@ pub(super) fn parse(bytes: &[u8], context: Context) -> Result<Option<Header>, Vi
         }
         short => (u64::from(short), rest),
     };
-    if !opcode.is_control() && payload_bytes > context.payload_bytes_max {
-        return Err(Violation::MessageTooBig);
+    match opcode.is_control() {
+        true if payload_bytes > CONTROL_PAYLOAD_BYTES_MAX as u64 => return Err(Violation::ControlTooLong),
+        false if payload_bytes > context.payload_bytes_max => return Err(Violation::MessageTooBig),
+        _ => {}
     }
     let Some((&mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
     Ok(Some(Header { fin: first & FIN != 0, opcode, mask, payload_bytes, size: bytes.len() - rest.len() }))

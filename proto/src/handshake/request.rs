@@ -189,26 +189,49 @@ fn text<'a>(header: &Header<'a>) -> Result<&'a str, Refusal> {
         .ok_or(Refusal::BadRequest("a header of the handshake is not ASCII"))
 }
 
-/// Path and query of a target in origin form or absolute form (RFC 9112 section 3.2).
+/// Path and query of a target in origin form or absolute form (RFC 9112 section 3.2). Of the characters that RFC 3986
+/// leaves out, those are refused that browsers never leave as they are either.
 fn split_target(target: &str) -> Result<(&str, Option<&str>), Refusal> {
-    if !target.is_ascii() || target.contains('#') {
-        return Err(Refusal::BadRequest("the target must be ASCII without a fragment"));
+    const NOT_ALLOWED: Refusal =
+        Refusal::BadRequest("the target has a character that must be percent-encoded");
+    if !target.is_ascii() || target.contains(['#', '"', '<', '>']) {
+        return Err(NOT_ALLOWED);
     }
-    let origin_form = if target.starts_with('/') {
-        target
-    } else {
-        let (scheme, rest) =
-            target.split_once("://").ok_or(Refusal::BadRequest("the target must begin with /"))?;
-        if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return Err(Refusal::BadRequest("the target must begin with /"));
-        }
-        rest.find(['/', '?']).map_or("/", |at| &rest[at..])
-    };
+    let origin_form = if target.starts_with('/') { target } else { after_authority(target)? };
     let (path, query) = match origin_form.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (origin_form, None),
     };
+    if path.contains('`') {
+        return Err(NOT_ALLOWED);
+    }
     Ok((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// What follows scheme and authority of a target in absolute form.
+fn after_authority(target: &str) -> Result<&str, Refusal> {
+    const OTHER_FORM: Refusal = Refusal::BadRequest("the target must begin with /");
+    let (scheme, rest) = target.split_once("://").ok_or(OTHER_FORM)?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let is_known = ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if is_known && is_authority(authority) { Ok(rest) } else { Err(OTHER_FORM) }
+}
+
+/// A host name or address with or without a port (RFC 3986 section 3.2), no user and nothing percent-encoded.
+fn is_authority(authority: &str) -> bool {
+    let is_name =
+        |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let is_ipv6 = |host: &str| host.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte));
+    let (host, is_valid, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((host, port))) => (host, is_ipv6(host), port),
+        Some(None) => return false,
+        None => {
+            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            (host, is_name(host), port)
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    is_valid && !host.is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 /// RFC 9112 section 2.2 lets a server take a bare LF for a line's end; one that does can be made to disagree with a

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     api::UserId,
     error::StoreError,
+    limits,
     log::{self, Origin},
     record,
 };
@@ -14,8 +15,8 @@ use roost_proto::v1::{self, Receipt};
 use std::collections::BTreeMap;
 
 impl Partition {
-    /// Cumulative and monotonic. A place beyond the stream's head, or further past the cursor than a window can reach, is
-    /// clamped: no client has such events, and the work for one Ack stays bounded.
+    /// Cumulative and monotonic. A place beyond the stream's head, or further past the cursor than any session
+    /// gets, is clamped: no client has such events, and the work for one Ack stays bounded.
     pub(super) fn ack(&mut self, origin: &Origin, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
         let Some(session) = self.sessions.get(&key).filter(|session| session.id == id) else { return Ok(()) };
@@ -26,7 +27,7 @@ impl Partition {
         let user = &self.users[&origin.user];
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
         let (head, cursor) = (user.head, user.devices[index].cursor);
-        let reach = sent.max(cursor + self.rules.window_events_max as u64);
+        let reach = sent.max(cursor + limits::ACK_EVENTS_MAX);
         let up_to = up_to.min(head).min(reach);
         if up_to > cursor {
             let acked = self.take_acked(key, up_to);

@@ -22,6 +22,9 @@ impl Partition {
     }
 
     /// Applies what another partition says, in the batch in which it says so: for partitions of one thread.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn take_local(&mut self, forward: &log::Forward, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         forward.body.as_ref().map_or(Ok(()), |body| self.take(body, tx))
     }
@@ -70,8 +73,8 @@ impl Partition {
     }
 
     /// The other partition has made everything up to here durable.
-    pub(super) fn taken(&mut self, to: u16, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        let Some(outgoing) = self.outgoing.get_mut(usize::from(to)) else { return Ok(()) };
+    pub(super) fn taken(&mut self, to: u16, up_to: u64, tx: &mut Tx<'_>) {
+        let Some(outgoing) = self.outgoing.get_mut(usize::from(to)) else { return };
         let up_to = up_to.min(outgoing.written);
         if up_to > outgoing.acked {
             for seq in outgoing.acked + 1..=up_to {
@@ -81,7 +84,6 @@ impl Partition {
             outgoing.sent = outgoing.sent.max(up_to);
             tx.batch.put_number(record::taken(self.number, to), up_to);
         }
-        Ok(())
     }
 
     fn take(&mut self, body: &Body, tx: &mut Tx<'_>) -> Result<(), StoreError> {

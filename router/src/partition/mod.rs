@@ -112,6 +112,9 @@ pub struct Partition {
 
 impl Partition {
     /// Reads partition `number` of `count` from its store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn open(number: u16, count: u16, rules: Rules, store: &dyn Store) -> Result<Self, StoreError> {
         let mut partition = Self {
             number,
@@ -144,6 +147,9 @@ impl Partition {
     }
 
     /// Applies one command. After an error the batch must be rolled back.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn apply(&mut self, command: &Body, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         match command {
             Body::Attach(attach) => self.attach(&attach.origin, tx),
@@ -156,7 +162,10 @@ impl Partition {
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
-            Body::Taken(taken) => self.taken(taken.to as u16, taken.up_to, tx),
+            Body::Taken(taken) => {
+                self.taken(taken.to as u16, taken.up_to, tx);
+                Ok(())
+            }
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
         }
     }
@@ -184,6 +193,9 @@ impl Partition {
     }
 
     /// The batch is not: everything is again as the store has it, and sessions are as they were before the batch.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn rollback(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         self.undo_sessions();
         self.users_dirty.clear();

@@ -165,6 +165,9 @@ impl Partition {
 
     /// Reads waiting events for open windows, up to `limits::REFILL_BYTES_MAX`; call between batches while `wants_refill`.
     /// After an error, call again later.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn refill(&mut self, store: &dyn Store, effects: &mut Vec<Effect>) -> Result<Vec<Skip>, StoreError> {
         let mut skips = Vec::new();
         let mut bytes = 0;

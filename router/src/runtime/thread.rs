@@ -255,7 +255,9 @@ impl Thread {
 
     fn roll_back(&mut self) {
         let fresh = std::mem::take(&mut self.out.fresh);
-        fresh.into_iter().for_each(|user| self.shared.directory.end(user));
+        for user in fresh {
+            self.shared.directory.end(user);
+        }
         self.out.clear();
         self.batch.clear();
         self.remote.clear();

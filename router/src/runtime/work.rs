@@ -35,11 +35,12 @@ pub(super) enum Work {
 /// The partition a request belongs to.
 pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
     match request {
-        Request::Attach { user, .. } | Request::Detach { user, .. } => home(*user, partitions),
         Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
             receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
         }
-        Request::Frame { user, .. } => home(*user, partitions),
+        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
+            home(*user, partitions)
+        }
     }
 }
 

@@ -36,6 +36,9 @@ struct Open {
 
 impl FjallStore {
     /// Opens the store in this folder, or makes it, with this number of partitions.
+    ///
+    /// # Errors
+    /// See [`StartError`].
     pub fn open(path: &Path, partitions: u16) -> Result<Self, StartError> {
         fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
         let open = Open::at(path).map_err(|error| start_error(path, &error))?;

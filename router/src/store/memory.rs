@@ -25,6 +25,8 @@ struct Inner {
     failing: bool,
     lands: bool,
     broken: bool,
+    /// A commit that failed and will be found to have happened.
+    landed: Vec<(Key, Option<Bytes>)>,
 }
 
 impl MemoryStore {
@@ -49,8 +51,8 @@ impl MemoryStore {
 }
 
 impl Inner {
-    fn write(&mut self, batch: &Batch) {
-        for (key, value) in batch.writes() {
+    fn write<'a>(&mut self, writes: impl Iterator<Item = (&'a Key, Option<&'a Bytes>)>) {
+        for (key, value) in writes {
             let tree = &mut self.trees[space_index(key.space())];
             match value {
                 Some(value) => tree.insert(key.bytes().to_vec(), value.clone()),
@@ -85,12 +87,12 @@ impl Store for MemoryStore {
         let mut inner = self.lock();
         if inner.failing || inner.broken {
             if inner.lands && !inner.broken {
-                inner.write(batch);
+                inner.landed = batch.writes().map(|(key, value)| (*key, value.cloned())).collect();
             }
             inner.broken = true;
             return Err(StoreError::new("commit", "no space left on device (simulated)"));
         }
-        inner.write(batch);
+        inner.write(batch.writes());
         Ok(())
     }
 
@@ -100,6 +102,8 @@ impl Store for MemoryStore {
             return Err(StoreError::new("recover", "no space left on device (simulated)"));
         }
         inner.broken = false;
+        let landed = std::mem::take(&mut inner.landed);
+        inner.write(landed.iter().map(|(key, value)| (key, value.as_ref())));
         Ok(())
     }
 }

@@ -20,9 +20,15 @@ pub const FORMAT: u32 = 1;
 /// own partitions.
 pub trait Store: Send + Sync + 'static {
     /// The committed value of a key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
     /// Visits the committed pairs from `first` to `last`, both included and of one space, in order, until `visit` says false.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     fn scan(
         &self,
         first: &Key,
@@ -32,9 +38,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes all of a batch durable, or none of it. After an error it is unknown which until `recover` succeeded; until
     /// then reads show the state before the batch, or fail.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// After a failed commit: brings the store into a state that is known and takes writes again, or says why it cannot.
+    ///
+    /// # Errors
+    /// It still does not work.
     fn recover(&self) -> Result<(), StoreError>;
 }
 
@@ -61,6 +73,9 @@ impl Batch {
     }
 
     /// The value as it will be once this batch is committed.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn get(&self, store: &dyn Store, key: &Key) -> Result<Option<Bytes>, StoreError> {
         match self.writes.get(key) {
             Some(value) => Ok(value.clone()),

@@ -1,0 +1,180 @@
+//! One router partition: applying Send and Ack in memory, and with each batch made durable by fjall.
+//!
+//! `cargo bench -p roost-benches --bench router`
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use roost_proto::v1;
+use roost_router::{
+    Config, Rules,
+    log::{Ack, Attach, Origin, Send, command::Body},
+    partition::{Output, Partition, Tx},
+    store::{Batch, FjallStore, MemoryStore, Store},
+};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+const USERS: u64 = 1000;
+const PAYLOAD_BYTES: usize = 300;
+
+/// A partition that is home of all users, each with a connected device.
+struct World {
+    partition: Partition,
+    store: Box<dyn Store>,
+    batch: Batch,
+    out: Output,
+    now_ms: u64,
+    messages: u64,
+}
+
+fn rules() -> Rules {
+    let config = Config::default();
+    Rules {
+        heartbeat_s: config.heartbeat_s,
+        payload_bytes_max: config.payload_bytes_max,
+        window_events_max: config.window_events_max,
+        window_bytes_max: config.window_bytes_max,
+    }
+}
+
+fn origin(user: u64) -> Origin {
+    Origin { slot: user as u32, user, device: 1, id: 1, ..Origin::default() }
+}
+
+impl World {
+    fn new(store: Box<dyn Store>) -> Self {
+        let partition = Partition::open(0, 1, rules(), &*store).expect("an empty store opens");
+        let mut world = Self {
+            partition,
+            store,
+            batch: Batch::default(),
+            out: Output::default(),
+            now_ms: 1_795_000_000_000,
+            messages: 0,
+        };
+        for user in 1..=USERS {
+            world.apply(&Attach { origin: origin(user).into() }.into());
+        }
+        world.commit();
+        world
+    }
+
+    fn apply(&mut self, command: &Body) {
+        let mut tx =
+            Tx { store: &*self.store, batch: &mut self.batch, now_ms: self.now_ms, out: &mut self.out };
+        self.partition.apply(command, &mut tx).expect("the store reads");
+    }
+
+    fn commit(&mut self) {
+        self.partition.flush(&mut self.batch);
+        if !self.batch.is_empty() {
+            self.store.commit(&self.batch).expect("the store commits");
+        }
+        self.batch.clear();
+        self.partition.committed();
+        black_box(&self.out.effects);
+        self.out.effects.clear();
+        self.out.fresh.clear();
+        self.now_ms += 1;
+    }
+
+    fn sends(&mut self, count: u64) -> Vec<Body> {
+        let payload = bytes::Bytes::from(vec![7; PAYLOAD_BYTES]);
+        (0..count)
+            .map(|_| {
+                self.messages += 1;
+                let (from, to) = (self.messages % USERS + 1, (self.messages * 7) % USERS + 1);
+                let send = v1::Send {
+                    to: v1::Address { to: Some(v1::address::To::User(to)) }.into(),
+                    client_id: self.messages.to_be_bytes().to_vec().into(),
+                    payload: payload.clone(),
+                    ..v1::Send::default()
+                };
+                Send { origin: origin(from).into(), send: send.into(), receiver_known: true }.into()
+            })
+            .collect()
+    }
+
+    /// Receivers acknowledge all they have; their receipts are acknowledged by the senders in the next round.
+    fn acks(&self, count: u64) -> Vec<Body> {
+        (0..count)
+            .map(|n| {
+                // From user 2 on: user 1 is only written to by itself.
+                let user = (n + 1) % USERS + 1;
+                Ack { origin: origin(user).into(), up_to: u64::MAX }.into()
+            })
+            .collect()
+    }
+
+    fn run(&mut self, commands: &[Body]) {
+        for command in commands {
+            self.apply(command);
+        }
+        self.commit();
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..2 {
+            let acks = self.acks(USERS);
+            self.run(&acks);
+        }
+    }
+}
+
+/// Times the batches of one kind and leaves the others out.
+fn measure(world: &mut World, iterations: u64, batch: u64, timed_is_send: bool) -> Duration {
+    let mut total = Duration::ZERO;
+    for round in 0..iterations {
+        if timed_is_send {
+            let sends = world.sends(batch);
+            let begin = Instant::now();
+            world.run(&sends);
+            total += begin.elapsed();
+            if round % 64 == 63 {
+                world.settle();
+            }
+        } else {
+            let sends = world.sends(USERS.max(batch));
+            world.run(&sends);
+            let acks = world.acks(batch);
+            let begin = Instant::now();
+            world.run(&acks);
+            total += begin.elapsed();
+            world.settle();
+        }
+    }
+    total
+}
+
+fn memory(c: &mut Criterion) {
+    let mut group = c.benchmark_group("router/memory");
+    for (name, is_send) in [("send", true), ("ack", false)] {
+        group.throughput(Throughput::Elements(1000));
+        group.bench_function(BenchmarkId::new(name, 1000), |b| {
+            let mut world = World::new(Box::new(MemoryStore::default()));
+            b.iter_custom(|iterations| measure(&mut world, iterations, 1000, is_send));
+        });
+    }
+    group.finish();
+}
+
+fn fjall(c: &mut Criterion) {
+    let mut group = c.benchmark_group("router/fjall");
+    group.sample_size(20);
+    for (name, is_send) in [("send", true), ("ack", false)] {
+        for batch in [1, 32, 1000] {
+            group.throughput(Throughput::Elements(batch));
+            group.bench_function(BenchmarkId::new(name, batch), |b| {
+                let dir = tempfile::tempdir().expect("a temporary directory");
+                let store = FjallStore::open(dir.path(), 1).expect("a new store opens");
+                let mut world = World::new(Box::new(store));
+                b.iter_custom(|iterations| measure(&mut world, iterations, batch, is_send));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, memory, fjall);
+criterion_main!(benches);

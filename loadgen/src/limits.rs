@@ -1,0 +1,105 @@
+//! Every bound of the load generator, with its owner and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Messages of one run's schedule. Owner: [`crate::schedule::Plan`], about 20 bytes a message, and the ledger, 40.
+/// Full: the run is refused as bad usage, before anything is sent.
+pub const MESSAGES_MAX: u64 = 10_000_000;
+
+/// Clients of one run. Owner: the workers. Full: bad usage. The file limit is usually lower.
+pub const CLIENTS_MAX: u32 = 1_000_000;
+
+/// Descriptors kept for everything that is no client socket: rings, timers, epoll, the report.
+pub const FILES_RESERVED: u64 = 64;
+
+/// Runtime threads. Full: bad usage.
+pub const THREADS_MAX: u32 = 64;
+
+/// Payload of one message. Full: bad usage.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Length of the measured part. Full: bad usage.
+pub const DURATION_S_MAX: u64 = 7 * 24 * 3600;
+
+/// Source addresses on loopback. Full: bad usage.
+pub const SOURCE_ADDRESSES_MAX: u32 = 60_000;
+
+/// One read of one client. Owner: the link, one such buffer a client. A longer message takes several reads.
+pub const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// tungstenite's read buffer of a client, allocated at once; its default of 128 KiB is too much for thousands.
+pub const WS_READ_BUFFER_BYTES: usize = 1024;
+
+/// The longest WebSocket message a client takes. Full: the connection ends with a protocol error.
+pub const WS_MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Bytes waiting for the socket of one client. Full: its next messages wait in its queue of indices.
+pub const OUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages of one client sent and not yet answered. Full: the next ones wait in its queue of indices, which the
+/// schedule bounds.
+pub const UNANSWERED_MAX: usize = 1024;
+
+/// Connections of one worker in the making. Full: the next ones wait their turn, in order.
+pub const CONNECTING_MAX: usize = 256;
+
+/// From the SYN to the end of the handshake. Reached: the attempt counts as failed and is made again.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From the handshake to Welcome. Reached: the connection is given up and made again.
+pub const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first pause before a reconnect; doubled each time up to [`BACKOFF_MAX`], each with half of it at random.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest pause before a reconnect.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Attempts in a row that fail. Reached: the client is counted as failed.
+pub const CONNECT_ATTEMPTS_MAX: u32 = 60;
+/// The longest pause that a server's `GoAway` or retry hint may ask for.
+pub const SERVER_PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// Times one message is sent again because the server refused it for now. Reached: it counts as refused.
+pub const RETRIES_MAX: u8 = 100;
+
+/// Unacknowledged events after which an acknowledgement leaves at once; otherwise at the next tick.
+pub const ACK_EVENTS_MAX: u32 = 64;
+
+/// Message numbers in one Read frame; the rest follows in the next.
+pub const READ_MESSAGES_MAX: usize = 256;
+
+/// Receipts whose message number is not known yet. Owner: the ledger, per worker. Full: counted as unknown.
+pub const ORPHAN_RECEIPTS_MAX: usize = 1 << 20;
+
+/// Different error texts that the report keeps. Full: counted, not kept.
+pub const ERROR_TEXTS_MAX: usize = 16;
+/// Length of one kept error text.
+pub const ERROR_TEXT_BYTES_MAX: usize = 300;
+
+/// A worker's tick: acknowledgements, windows, retries.
+pub const TICK: Duration = Duration::from_millis(20);
+/// Ticks in which all clients of a worker are looked at once (heartbeats, missing Welcome).
+pub const SWEEP_TICKS: usize = 25;
+
+/// Messages a pacer hands over in a row before it lets the readers run.
+pub const PACER_BATCH: u32 = 128;
+
+/// A message counts as late when the generator hands it to the socket this much after its time.
+pub const LAG_US_MAX: u64 = 10_000;
+/// Share of late messages above which the generator counts as saturated.
+pub const LAG_SHARE_MAX: f64 = 0.01;
+
+/// Submission entries of a worker's ring; tokio-uring submits when the thread parks or when these are full.
+pub const RING_ENTRIES: u32 = 1024;
+/// Completion entries of a worker's ring. Full: the kernel keeps the rest and the next enter fetches it.
+pub const RING_COMPLETIONS: u32 = 16 * 1024;
+
+/// The quiet time at the end of a drain in which a late doubled message would still be seen.
+pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
+/// How long the workers may take to hand in their results at the end.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The longest latency a histogram holds, in microseconds (an hour). Above: counted as this.
+pub const LATENCY_US_MAX: u64 = 3_600_000_000;
+
+const _: () = assert!(WS_MESSAGE_BYTES_MAX > PAYLOAD_BYTES_MAX, "an echoed payload must fit a message");
+const _: () = assert!(RING_COMPLETIONS >= 2 * RING_ENTRIES, "a submission's completion must have a place");

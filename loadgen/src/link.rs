@@ -1,0 +1,245 @@
+//! One client's connection: a tokio-uring socket under a [`WsClient`]. One read is pending at any time; one write too,
+//! where there is something to write, and what is sent meanwhile leaves with the next one.
+
+use crate::limits::{CONNECT_TIMEOUT, OUT_BYTES_MAX, READ_BUFFER_BYTES};
+use crate::meters::Meters;
+use crate::net;
+use crate::ws::{WsClient, WsError};
+use quanta::Clock;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::rc::Rc;
+use thiserror::Error;
+use tokio_uring::net::TcpStream;
+use tungstenite::Message;
+use tungstenite::handshake::client::Request;
+
+/// Why there is no connection, or no longer one.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// No TCP connection.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(SocketAddr, io::Error),
+    /// Connected, but the handshake did not end in time.
+    #[error("no handshake within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// A read or write failed.
+    #[error("connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// The peer ended the connection without a close frame.
+    #[error("connection ended without a close frame")]
+    Ended,
+    /// What the WebSocket layer says.
+    #[error("{0}")]
+    WebSocket(#[from] WsError),
+}
+
+impl LinkError {
+    /// Whether trying again will not help.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::WebSocket(error) if error.is_final())
+    }
+}
+
+struct State {
+    ws: WsClient,
+    /// Scheduled times of the messages in the output, where the generator answers for their lateness.
+    marks: Vec<u64>,
+    /// The buffer of the last write, to be used again.
+    spare: Vec<u8>,
+    writing: bool,
+    closing: bool,
+    /// How long the last write took: time in which the server, not the generator, held up what follows.
+    blocked_us: u64,
+}
+
+/// An open connection. Dropped: the socket closes once its operations have ended.
+pub struct Link {
+    stream: TcpStream,
+    state: RefCell<State>,
+    read_buffer: Cell<Vec<u8>>,
+    meters: Rc<RefCell<Meters>>,
+    clock: Clock,
+    /// The zero of the marks; moved when the measured part begins.
+    origin: Rc<Cell<quanta::Instant>>,
+}
+
+/// What a link needs of its worker.
+#[derive(Clone)]
+pub struct LinkContext {
+    /// Where lag and write times go.
+    pub meters: Rc<RefCell<Meters>>,
+    /// The worker's clock.
+    pub clock: Clock,
+    /// The zero of the run's time.
+    pub origin: Rc<Cell<quanta::Instant>>,
+}
+
+impl Link {
+    /// Connects and completes the opening handshake.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn open(
+        target: SocketAddr,
+        source: Option<Ipv4Addr>,
+        request: Request,
+        context: &LinkContext,
+    ) -> Result<Rc<Self>, LinkError> {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, net::connect(target, source)).await;
+        let stream = connecting
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| LinkError::Connect(target, error))?;
+        let stream = TcpStream::from_std(stream);
+        let mut ws = WsClient::new(request)?;
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        let done = tokio::time::timeout(CONNECT_TIMEOUT, handshake(&stream, &mut ws, &mut buffer)).await;
+        if done.is_err() {
+            // The read that was left behind ends with the connection and gives its buffer back.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        done.map_err(|_| LinkError::Timeout)??;
+        let state =
+            State { ws, marks: Vec::new(), spare: Vec::new(), writing: false, closing: false, blocked_us: 0 };
+        Ok(Rc::new(Self {
+            stream,
+            state: RefCell::new(state),
+            read_buffer: Cell::new(buffer),
+            meters: context.meters.clone(),
+            clock: context.clock.clone(),
+            origin: context.origin.clone(),
+        }))
+    }
+
+    /// The next message, control messages included. One caller at a time.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; the connection is of no use afterwards.
+    pub async fn next(self: &Rc<Self>) -> Result<Message, LinkError> {
+        // Ends with a message, an error or the connection's end; each round takes bytes from the socket.
+        loop {
+            let read = self.state.borrow_mut().ws.read()?;
+            self.kick();
+            if let Some(message) = read {
+                return Ok(message);
+            }
+            let (read, buffer) = self.stream.read(self.read_buffer.take()).await;
+            let bytes = read?;
+            if bytes == 0 {
+                return Err(LinkError::Ended);
+            }
+            self.state.borrow_mut().ws.received(&buffer[..bytes])?;
+            self.read_buffer.set(buffer);
+        }
+    }
+
+    /// Whether there is room for another message.
+    pub fn has_room(&self) -> bool {
+        self.state.borrow_mut().ws.output_bytes() < OUT_BYTES_MAX
+    }
+
+    /// Sends a message. `scheduled_us`: its time, where the generator answers for its lateness.
+    ///
+    /// # Errors
+    /// That the connection is closed.
+    pub fn send(self: &Rc<Self>, message: Message, scheduled_us: Option<u64>) -> Result<(), WsError> {
+        {
+            let mut state = self.state.borrow_mut();
+            state.ws.send(message)?;
+            state.marks.extend(scheduled_us);
+        }
+        self.kick();
+        Ok(())
+    }
+
+    /// Says goodbye with a close frame; the server's answer ends the reading.
+    pub fn close(self: &Rc<Self>) {
+        let close = Message::Close(None);
+        self.state.borrow_mut().closing = true;
+        if self.send(close, None).is_err() {
+            self.cut();
+        }
+    }
+
+    /// Ends the connection without a word; a pending read ends with it.
+    pub fn cut(&self) {
+        self.state.borrow_mut().closing = true;
+        // Not connected any more: what was wanted.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Whether this side wanted the end.
+    pub fn is_closing(&self) -> bool {
+        self.state.borrow().closing
+    }
+
+    /// Starts writing, where there is something to write and no write is under way.
+    fn kick(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        if !state.writing && state.ws.output_bytes() > 0 {
+            state.writing = true;
+            drop(state);
+            tokio_uring::spawn(self.clone().flush());
+        }
+    }
+
+    async fn flush(self: Rc<Self>) {
+        // Ends when the output is empty; what fills it is bounded by OUT_BYTES_MAX and by what the server sends.
+        loop {
+            let bytes = {
+                let mut state = self.state.borrow_mut();
+                let spare = mem::take(&mut state.spare);
+                let bytes = state.ws.take_output(spare);
+                if bytes.is_empty() {
+                    state.spare = bytes;
+                    state.writing = false;
+                    return;
+                }
+                self.record_lag(&mut state);
+                bytes
+            };
+            let begun = self.clock.now();
+            let (written, mut buffer) = self.stream.write_all(bytes).await;
+            let took_us = self.clock.now().saturating_duration_since(begun).as_micros() as u64;
+            self.meters.borrow_mut().write.saturating_record(took_us);
+            buffer.clear();
+            let mut state = self.state.borrow_mut();
+            state.spare = buffer;
+            state.blocked_us = took_us;
+            if written.is_err() {
+                // The reading side sees the end and tells why.
+                state.writing = false;
+                drop(state);
+                let _ = self.stream.shutdown(Shutdown::Both);
+                return;
+            }
+        }
+    }
+
+    fn record_lag(&self, state: &mut State) {
+        let now_us = self.clock.now().saturating_duration_since(self.origin.get()).as_micros() as u64;
+        let mut meters = self.meters.borrow_mut();
+        for scheduled_us in state.marks.drain(..) {
+            meters.lagged(now_us.saturating_sub(scheduled_us).saturating_sub(state.blocked_us));
+        }
+        state.blocked_us = 0;
+    }
+}
+
+async fn handshake(stream: &TcpStream, ws: &mut WsClient, buffer: &mut Vec<u8>) -> Result<(), LinkError> {
+    let (written, _) = stream.write_all(ws.take_output(Vec::new())).await;
+    written?;
+    // The header limits of tungstenite and the caller's timeout bound this.
+    while !ws.is_open() {
+        let (read, filled) = stream.read(mem::take(buffer)).await;
+        let bytes = read?;
+        if bytes == 0 {
+            return Err(LinkError::Ended);
+        }
+        ws.received(&filled[..bytes])?;
+        *buffer = filled;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What the workers count: atomics that the progress display reads while the run goes on, and histograms of each worker
+//! that are added up at its end.
+
+use crate::limits::{ERROR_TEXT_BYTES_MAX, ERROR_TEXTS_MAX, LATENCY_US_MAX};
+use hdrhistogram::Histogram;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Live counts of all workers together. Relaxed: each is read for itself.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Clients that were connected (and welcomed) once.
+    pub connected: AtomicU64,
+    /// Clients that are ready for the measured part: connected, and what waited for them is acknowledged.
+    pub ready: AtomicU64,
+    /// Clients that gave up.
+    pub failed: AtomicU64,
+    /// Connections open now.
+    pub open: AtomicU64,
+    /// Connections that broke without the schedule wanting it.
+    pub dropped: AtomicU64,
+    /// Connections made again.
+    pub reconnects: AtomicU64,
+    /// When the last client was connected, microseconds since the ramp began.
+    pub last_connected_us: AtomicU64,
+    /// Messages handed to a socket, repetitions not counted.
+    pub sent: AtomicU64,
+    /// Messages answered.
+    pub answered: AtomicU64,
+    /// Messages refused for good.
+    pub refused: AtomicU64,
+    /// Messages that arrived.
+    pub received: AtomicU64,
+    /// Messages for which the sender got DELIVERED.
+    pub receipts: AtomicU64,
+}
+
+impl Counters {
+    /// Adds one.
+    pub fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+/// Histograms and errors of one worker.
+#[derive(Debug)]
+pub struct Meters {
+    /// To the delivery, or the echo.
+    pub latency: Histogram<u64>,
+    /// To Sent.
+    pub latency_sent: Histogram<u64>,
+    /// To the delivery, with a time offline between.
+    pub latency_offline: Histogram<u64>,
+    /// The generator's own lateness.
+    pub lag: Histogram<u64>,
+    /// From a write's hand-over to its completion.
+    pub write: Histogram<u64>,
+    /// Messages whose lag was above the bound.
+    pub late: u64,
+    lag_us_max: u64,
+    errors: Vec<(String, u64)>,
+}
+
+impl Meters {
+    /// Empty ones; a lag above `lag_us_max` counts as late.
+    pub fn new(lag_us_max: u64) -> Self {
+        Self {
+            latency: histogram(),
+            latency_sent: histogram(),
+            latency_offline: histogram(),
+            lag: histogram(),
+            write: histogram(),
+            late: 0,
+            lag_us_max,
+            errors: Vec::new(),
+        }
+    }
+
+    /// A message left the generator this much after its time.
+    pub fn lagged(&mut self, us: u64) {
+        self.lag.saturating_record(us);
+        self.late += u64::from(us > self.lag_us_max);
+    }
+
+    /// An error to be told in the report; texts beyond the bound are counted under one name.
+    pub fn error(&mut self, text: &str) {
+        self.add_errors(text, 1);
+    }
+
+    fn add_errors(&mut self, text: &str, count: u64) {
+        let end = text.floor_char_boundary(ERROR_TEXT_BYTES_MAX);
+        let full = self.errors.len() >= ERROR_TEXTS_MAX;
+        let known = self.errors.iter_mut().find(|(known, _)| known == &text[..end]);
+        match known {
+            Some((_, known)) => *known += count,
+            None if !full => self.errors.push((text[..end].to_owned(), count)),
+            None => match self.errors.get_mut(ERROR_TEXTS_MAX) {
+                Some((_, others)) => *others += count,
+                None => self.errors.push(("other errors".to_owned(), count)),
+            },
+        }
+    }
+
+    /// The different error texts with their numbers.
+    pub fn errors(&self) -> &[(String, u64)] {
+        &self.errors
+    }
+
+    /// Takes over what another worker measured.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.latency, &other.latency),
+            (&mut self.latency_sent, &other.latency_sent),
+            (&mut self.latency_offline, &other.latency_offline),
+            (&mut self.lag, &other.lag),
+            (&mut self.write, &other.write),
+        ] {
+            // Both have the same bounds, so that every value of one has a place in the other.
+            let _ = mine.add(theirs);
+        }
+        self.late += other.late;
+        for (text, count) in &other.errors {
+            self.add_errors(text, *count);
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constant bounds that the crate accepts")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_texts_are_bounded_in_number_and_length_and_merge() {
+        let (mut one, mut two) = (Meters::new(0), Meters::new(0));
+        for text in 0..100 {
+            one.error(&format!("{text} {}", "ä".repeat(1000)));
+            two.error("again");
+            two.error("again");
+        }
+        one.merge(&two);
+        assert_eq!(one.errors().len(), ERROR_TEXTS_MAX + 1);
+        assert!(one.errors().iter().all(|(text, _)| text.len() <= ERROR_TEXT_BYTES_MAX));
+        assert_eq!(one.errors().iter().map(|(_, count)| count).sum::<u64>(), 300);
+        assert_eq!(two.errors(), [("again".to_owned(), 200)]);
+    }
+}

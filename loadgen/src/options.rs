@@ -1,0 +1,265 @@
+//! What the user asks for (CLI.md, section roost-loadgen), parsed and checked before anything starts.
+
+use crate::auth::Credentials;
+use crate::fail_if::Condition;
+use crate::limits::{
+    CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, SOURCE_ADDRESSES_MAX,
+    THREADS_MAX,
+};
+use crate::net::Target;
+use crate::payload::HEADER_BYTES;
+use crate::schedule::{Arrivals, PlanParams};
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+
+/// Simulated clients for a Roost gateway or any WebSocket server.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "roost-loadgen", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What the clients do
+    #[arg(value_enum)]
+    pub scenario: Scenario,
+    /// The server's WebSocket address
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// Number of clients
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    pub clients: u32,
+    /// How the clients reach the network
+    #[arg(long, value_enum, default_value_t = Kind::Kernel)]
+    pub kind: Kind,
+    /// Connections begun a second while the clients come up
+    #[arg(long, allow_negative_numbers = true, default_value_t = 2000.0)]
+    pub ramp_per_s: f64,
+    /// Messages a second of all clients together; with echo, 0 sends as fast as answers come (closed loop)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 100.0)]
+    pub rate_per_s: f64,
+    /// Bytes of each message's payload
+    #[arg(long, default_value_t = 128)]
+    pub payload_bytes: usize,
+    /// Length of the measured part in seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=DURATION_S_MAX))]
+    pub duration_s: u64,
+    /// The same seed gives the same schedule, payloads and users
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Gaps between arrivals
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
+    pub arrivals: Arrivals,
+    /// The gateway's <data>/secret: tokens are minted with it (HS256)
+    #[arg(long, value_name = "FILE", conflicts_with = "auth")]
+    pub secret_file: Option<PathBuf>,
+    /// none: the gateway runs with --auth none and takes the user from the query
+    #[arg(long, value_enum)]
+    pub auth: Option<Auth>,
+    /// Encoding of chat frames
+    #[arg(long, value_enum, default_value_t = Encoding::Proto)]
+    pub encoding: Encoding,
+    /// The first user number (chat, idle)
+    #[arg(long, default_value_t = 1_000_000_000)]
+    pub user_base: u64,
+    /// Share of the clients that disconnect once and come back (chat)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
+    pub offline_share: f64,
+    /// Share of the received messages that are marked as read (chat)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
+    pub read_share: f64,
+    /// Unanswered messages a client may have (echo)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub in_flight: u32,
+    /// Seconds between heartbeats where no Welcome names them
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub heartbeat_s: u64,
+    /// The longest wait after the measured part for what is still on its way
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub drain_s: u64,
+    /// The longest wait for all clients to be connected and welcomed, beyond the ramp's own length
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub ready_s: u64,
+    /// Runtime threads, each with a ring
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(THREADS_MAX)))]
+    pub threads: u32,
+    /// Source addresses in 127.0.0.0/8, where the target is on loopback
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=i64::from(SOURCE_ADDRESSES_MAX)))]
+    pub source_addresses: u32,
+    /// The gateway's process: its memory and CPU go into the report
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub gateway_pid: Option<i32>,
+    /// Where the JSON report goes; - is stdout, and the summary then goes to stderr
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where the HTML report goes
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// No progress
+    #[arg(long)]
+    pub quiet: bool,
+    /// A condition on a field of the report that makes the run fail, like `latency_us.p99 > 20000`; may be repeated
+    #[arg(long, value_name = "EXPR")]
+    pub fail_if: Vec<Condition>,
+    /// A message is late when the generator itself is this late with it
+    #[arg(long, default_value_t = LAG_US_MAX)]
+    pub lag_us_max: u64,
+    /// The share of late messages above which the run does not count (exit 98)
+    #[arg(long, allow_negative_numbers = true, default_value_t = LAG_SHARE_MAX)]
+    pub lag_share_max: f64,
+}
+
+const EXIT_CODES: &str = "Exit codes, the first that applies:
+  2   usage
+  97  the ledger found a lost, doubled or disordered message, or one against the contract
+  98  the generator itself was saturated: the run does not count
+  99  a --fail-if held
+  1   the run did not come to its end: clients failed to connect, messages were refused or never answered
+  0   all well";
+
+/// What the clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Connect, heartbeat, hold
+    Idle,
+    /// Send to any echo server and check what comes back
+    Echo,
+    /// 1:1 messages with receipts, some clients offline
+    Chat,
+    /// Fan-out
+    Group,
+    /// All drop, all come back
+    Storm,
+    /// Clients come and go
+    Churn,
+    /// Readers that stop reading
+    Slow,
+    /// A mixture from a TOML file
+    Mix,
+}
+
+/// How the clients reach the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Real sockets
+    Kernel,
+    /// TCP in user space over a TUN device
+    Phantom,
+}
+
+/// How clients prove who they are, where no secret is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// `?user=..&device=1`
+    None,
+}
+
+/// How chat frames are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Encoding {
+    /// Binary messages, protobuf
+    Proto,
+    /// Text messages, JSON
+    Json,
+}
+
+/// The checked options of a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// As the user gave them.
+    pub cli: Cli,
+    /// Where to connect.
+    pub target: Target,
+    /// How to authenticate.
+    pub credentials: Credentials,
+}
+
+impl Scenario {
+    /// The name in the report and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Echo => "echo",
+            Self::Chat => "chat",
+            Self::Group => "group",
+            Self::Storm => "storm",
+            Self::Churn => "churn",
+            Self::Slow => "slow",
+            Self::Mix => "mix",
+        }
+    }
+}
+
+impl Options {
+    /// Checks what clap cannot: relations, files, addresses, and what this version does not have.
+    ///
+    /// # Errors
+    /// One line for the user, naming the flag; exit 2.
+    pub fn check(cli: Cli) -> Result<Self, String> {
+        if !matches!(cli.scenario, Scenario::Idle | Scenario::Echo | Scenario::Chat) {
+            return Err(format!(
+                "this version does not have the scenario '{}'; it has idle, echo and chat",
+                cli.scenario.name()
+            ));
+        }
+        if cli.kind == Kind::Phantom {
+            return Err("this version does not have --kind phantom; use --kind kernel".into());
+        }
+        if cli.html.is_some() {
+            return Err("this version does not have --html; use --json FILE".into());
+        }
+        share("--offline-share", cli.offline_share, 0.9)?;
+        share("--read-share", cli.read_share, 1.0)?;
+        share("--lag-share-max", cli.lag_share_max, 1.0)?;
+        rate("--ramp-per-s", cli.ramp_per_s, 0.1)?;
+        rate("--rate-per-s", cli.rate_per_s, 0.0)?;
+        if cli.rate_per_s == 0.0 && cli.scenario == Scenario::Chat {
+            return Err("--rate-per-s 0 (closed loop) is for echo only; give chat a rate".into());
+        }
+        if !(HEADER_BYTES..=PAYLOAD_BYTES_MAX).contains(&cli.payload_bytes) {
+            return Err(format!(
+                "--payload-bytes must be {HEADER_BYTES} to {PAYLOAD_BYTES_MAX}: number, time and checksum take {HEADER_BYTES}"
+            ));
+        }
+        if cli.user_base == 0 || cli.user_base > (1 << 62) {
+            return Err("--user-base must be 1 to 2^62".into());
+        }
+        if cli.scenario == Scenario::Chat && cli.secret_file.is_none() && cli.auth.is_none() {
+            return Err("chat needs to know who its clients are: give --secret-file FILE (the gateway's \
+                        <data>/secret) or --auth none"
+                .into());
+        }
+        let target = Target::parse(&cli.url)?;
+        let credentials = Credentials::load(cli.secret_file.as_deref(), cli.auth)?;
+        Ok(Self { cli, target, credentials })
+    }
+
+    /// What the schedule is computed from.
+    pub fn plan_params(&self) -> PlanParams {
+        let chat = self.cli.scenario == Scenario::Chat;
+        PlanParams {
+            clients: self.cli.clients,
+            rate_per_s: if self.cli.scenario == Scenario::Idle { 0.0 } else { self.cli.rate_per_s },
+            duration_s: self.cli.duration_s,
+            payload_bytes: self.cli.payload_bytes,
+            seed: self.cli.seed,
+            arrivals: self.cli.arrivals,
+            offline_share: if chat { self.cli.offline_share } else { 0.0 },
+            user_base: self.cli.user_base,
+            pairs: chat,
+        }
+    }
+
+    /// Whether echo sends as fast as answers come.
+    pub fn is_closed_loop(&self) -> bool {
+        self.cli.scenario == Scenario::Echo && self.cli.rate_per_s == 0.0
+    }
+}
+
+fn share(flag: &str, value: f64, max: f64) -> Result<(), String> {
+    if (0.0..=max).contains(&value) { Ok(()) } else { Err(format!("{flag} must be 0 to {max}, not {value}")) }
+}
+
+fn rate(flag: &str, value: f64, min: f64) -> Result<(), String> {
+    if (min..=1e9).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{flag} must be {min} to 1e9, not {value}"))
+    }
+}

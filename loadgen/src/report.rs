@@ -1,0 +1,356 @@
+//! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and a short text for people.
+
+use crate::fail_if::Condition;
+use crate::ledger::Tally;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Percentiles of a histogram, in microseconds. All 0 where `count` is 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// Values.
+    pub count: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+impl From<&Histogram<u64>> for Latency {
+    fn from(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            count: histogram.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
+/// Memory one client costs. `null` where it was not measured: the gateway's needs --gateway-pid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryPerClient {
+    /// Growth of Slab (/proc/meminfo). Where server and clients share the machine this holds both ends' sockets.
+    pub kernel: Option<f64>,
+    /// Growth of the gateway's resident set.
+    pub gateway: Option<f64>,
+    /// The sum of both.
+    pub total: Option<f64>,
+    /// Growth of `MemTotal - MemFree - Buffers - Cached`: everything, the generator's own memory included.
+    pub host: Option<f64>,
+    /// Growth of the generator's resident set.
+    pub generator: Option<f64>,
+}
+
+/// The machine the generator ran on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// CPUs this process may use.
+    pub cpus: usize,
+    /// `MemTotal`.
+    pub memory_bytes: u64,
+}
+
+/// One line on how the run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All well.
+    #[default]
+    Clean,
+    /// The ledger found something lost, doubled, disordered or against the contract.
+    Unclean,
+    /// The generator could not keep its schedule: the run does not count.
+    Saturated,
+    /// A `--fail-if` held.
+    Failed,
+    /// Clients did not connect, or messages were refused or never answered.
+    Incomplete,
+}
+
+/// Everything a run found. Counts without a unit are counts; units stand last in the names.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Version of roost-loadgen: the same seed gives the same schedule with the same version.
+    pub version: &'static str,
+    /// Scenario.
+    pub scenario: &'static str,
+    /// Seed of the schedule, payloads and users.
+    pub seed: u64,
+    /// Clients asked for.
+    pub clients_target: u32,
+    /// Clients that were connected, and welcomed where the server knows them.
+    pub clients_connected: u64,
+    /// Clients that never were, or gave up.
+    pub clients_failed: u64,
+    /// Connections that broke without the schedule wanting it.
+    pub clients_dropped: u64,
+    /// Connections made again.
+    pub reconnects: u64,
+    /// Clients connected by the length of the ramp.
+    pub connect_per_s: f64,
+    /// Length of the measured part.
+    pub duration_s: f64,
+    /// Messages handed to a socket.
+    pub messages_sent: u64,
+    /// Messages answered by Sent (chat), or echoed.
+    pub messages_answered: u64,
+    /// Messages that arrived.
+    pub messages_received: u64,
+    /// Answered by Sent and never delivered (chat); sent and never echoed (echo).
+    pub messages_lost: u64,
+    /// Deliveries of what was delivered for good already.
+    pub messages_duplicated: u64,
+    /// Messages that came before an earlier one of the same sender to the same receiver.
+    pub messages_out_of_order: u64,
+    /// Deliveries again of what was not acknowledged when a connection broke: allowed.
+    pub messages_redelivered: u64,
+    /// Messages the server refused for good.
+    pub messages_refused: u64,
+    /// Messages sent, or due, without any answer by the end.
+    pub messages_unanswered: u64,
+    /// Messages of earlier runs on the same store.
+    pub messages_foreign: u64,
+    /// Things the contract forbids: wrong receiver, changed payload, a cursor that went back, unreadable frames.
+    pub violations: u64,
+    /// Messages for which the sender got DELIVERED.
+    pub receipts_delivered: u64,
+    /// Messages for which the sender got READ.
+    pub receipts_read: u64,
+    /// Messages that arrived, with no DELIVERED by the end.
+    pub receipts_missing: u64,
+    /// Receipts for a message that was never sent, or by somebody else than its receiver.
+    pub receipts_wrong: u64,
+    /// From the scheduled time to the arrival at a receiver that was meant to be online throughout (chat), to the
+    /// echo (echo), or with `closed_loop` from the sending.
+    pub latency_us: Latency,
+    /// From the scheduled time to Sent, of senders that were meant to be online throughout (chat).
+    pub latency_sent_us: Latency,
+    /// From the scheduled time to the arrival at a receiver that was offline meanwhile (chat).
+    pub latency_offline_us: Latency,
+    /// Latency counts from the sending, because there is no schedule (echo at rate 0): stalls hide in it.
+    pub closed_loop: bool,
+    /// Messages handed to a socket a second of the measured part.
+    pub send_rate_per_s: f64,
+    /// Memory a client.
+    pub memory_bytes_per_client: MemoryPerClient,
+    /// CPU of the gateway in the measured part, user and system; `null` without --gateway-pid.
+    pub gateway_cpu_s: Option<f64>,
+    /// CPU of the generator in the measured part.
+    pub generator_cpu_s: f64,
+    /// How late the generator itself was: from the scheduled time to the write, connection breaks excluded.
+    pub generator_lag_us: Latency,
+    /// From a write's hand-over to tokio-uring to its completion.
+    pub generator_write_us: Latency,
+    /// Share of the messages that were later than --lag-us-max.
+    pub generator_late_share: f64,
+    /// That share was above --lag-share-max.
+    pub generator_saturated: bool,
+    /// The conditions of --fail-if that held.
+    pub fail_if_held: Vec<String>,
+    /// Texts of different errors, with the number of each.
+    pub errors: Vec<(String, u64)>,
+    /// How the run ended.
+    pub verdict: Verdict,
+    /// The machine.
+    pub host: Host,
+}
+
+impl Report {
+    /// A report whose optional fields are all there: what `--fail-if` is checked against.
+    pub fn example() -> Self {
+        let memory = MemoryPerClient {
+            kernel: Some(0.0),
+            gateway: Some(0.0),
+            total: Some(0.0),
+            host: Some(0.0),
+            generator: Some(0.0),
+        };
+        Self { gateway_cpu_s: Some(0.0), memory_bytes_per_client: memory, ..Self::default() }
+    }
+
+    /// Takes over the ledger's counts.
+    pub fn count(&mut self, tally: &Tally) {
+        self.messages_sent = tally.sent;
+        self.messages_answered = tally.answered;
+        self.messages_received = tally.received;
+        self.messages_lost = tally.lost;
+        self.messages_duplicated = tally.duplicated;
+        self.messages_out_of_order = tally.out_of_order;
+        self.messages_redelivered = tally.redelivered;
+        self.messages_refused = tally.refused;
+        self.messages_unanswered = tally.unanswered;
+        self.messages_foreign = tally.foreign;
+        self.violations += tally.violations;
+        self.receipts_delivered = tally.receipts_delivered;
+        self.receipts_read = tally.receipts_read;
+        self.receipts_missing = tally.receipts_missing;
+        self.receipts_wrong = tally.receipts_wrong;
+    }
+
+    /// Evaluates the conditions and sets the verdict; the first that applies of 97, 98, 99, 1 and 0 is the exit code.
+    pub fn judge(&mut self, conditions: &[Condition]) -> u8 {
+        self.verdict = self.verdict_without_conditions();
+        let fields = serde_json::to_value(&*self).unwrap_or_default();
+        self.fail_if_held =
+            conditions.iter().filter(|condition| condition.holds(&fields)).map(ToString::to_string).collect();
+        if !self.fail_if_held.is_empty() && matches!(self.verdict, Verdict::Clean | Verdict::Incomplete) {
+            self.verdict = Verdict::Failed;
+        }
+        match self.verdict {
+            Verdict::Clean => 0,
+            Verdict::Incomplete => 1,
+            Verdict::Unclean => 97,
+            Verdict::Saturated => 98,
+            Verdict::Failed => 99,
+        }
+    }
+
+    fn verdict_without_conditions(&self) -> Verdict {
+        let unclean = self.messages_lost
+            + self.messages_duplicated
+            + self.messages_out_of_order
+            + self.violations
+            + self.receipts_wrong;
+        if unclean > 0 {
+            Verdict::Unclean
+        } else if self.generator_saturated {
+            Verdict::Saturated
+        } else if self.clients_failed + self.messages_refused + self.messages_unanswered > 0 {
+            Verdict::Incomplete
+        } else {
+            Verdict::Clean
+        }
+    }
+
+    /// A dozen lines for people.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        self.write_summary(&mut text).map(|()| text).unwrap_or_default()
+    }
+
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{} (seed {}): {:?}", self.scenario, self.seed, self.verdict)?;
+        writeln!(
+            out,
+            "  clients   {} of {} connected at {:.0}/s, {} failed, {} dropped, {} reconnects",
+            self.clients_connected,
+            self.clients_target,
+            self.connect_per_s,
+            self.clients_failed,
+            self.clients_dropped,
+            self.reconnects
+        )?;
+        if self.messages_sent > 0 {
+            self.write_messages(out)?;
+        }
+        let memory = &self.memory_bytes_per_client;
+        if let Some(kernel) = memory.kernel {
+            let gateway =
+                memory.gateway.map_or("not measured (--gateway-pid)".into(), |bytes| format!("{bytes:.0}"));
+            writeln!(out, "  memory    bytes a client: kernel (both ends) {kernel:.0}, gateway {gateway}")?;
+        }
+        if let Some(cpu_s) = self.gateway_cpu_s {
+            writeln!(out, "  gateway   {cpu_s:.2} s of CPU in {:.1} s", self.duration_s)?;
+        }
+        if self.generator_saturated {
+            writeln!(
+                out,
+                "  SATURATED the generator was late with {:.1} % of the messages: this run does not count; \
+                 lower the rate, or raise --threads where there are cores",
+                self.generator_late_share * 100.0
+            )?;
+        }
+        for condition in &self.fail_if_held {
+            writeln!(out, "  FAILED    {condition}")?;
+        }
+        for (error, count) in &self.errors {
+            writeln!(out, "  error     {count} x {error}")?;
+        }
+        Ok(())
+    }
+
+    fn write_messages(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "  messages  {} sent ({:.0}/s), {} answered, {} received, {} redelivered, {} refused, {} unanswered",
+            self.messages_sent,
+            self.send_rate_per_s,
+            self.messages_answered,
+            self.messages_received,
+            self.messages_redelivered,
+            self.messages_refused,
+            self.messages_unanswered
+        )?;
+        writeln!(
+            out,
+            "  ledger    {} lost, {} doubled, {} out of order, {} violations, {} wrong receipts",
+            self.messages_lost,
+            self.messages_duplicated,
+            self.messages_out_of_order,
+            self.violations,
+            self.receipts_wrong
+        )?;
+        let loop_kind =
+            if self.closed_loop { "closed loop, from sending" } else { "from the scheduled time" };
+        for (name, latency) in [
+            ("latency", &self.latency_us),
+            ("to Sent", &self.latency_sent_us),
+            ("own lag", &self.generator_lag_us),
+        ] {
+            if latency.count > 0 {
+                writeln!(
+                    out,
+                    "  {name:<9} us {loop_kind}: p50 {} p90 {} p99 {} p99.9 {} max {}",
+                    latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_follows_the_precedence() {
+        let held: Vec<Condition> = vec!["messages_sent >= 0".parse().unwrap()];
+        let judge = |change: fn(&mut Report), conditions: &[Condition]| {
+            let mut report = Report::default();
+            change(&mut report);
+            report.judge(conditions)
+        };
+        assert_eq!(judge(|_| (), &[]), 0);
+        assert_eq!(judge(|_| (), &held), 99);
+        assert_eq!(judge(|report| report.messages_refused = 1, &[]), 1);
+        assert_eq!(judge(|report| report.messages_refused = 1, &held), 99);
+        assert_eq!(judge(|report| report.generator_saturated = true, &held), 98);
+        for change in [
+            (|report| report.messages_lost = 1) as fn(&mut Report),
+            |report| report.messages_duplicated = 1,
+            |report| report.messages_out_of_order = 1,
+            |report| report.violations = 1,
+            |report| report.receipts_wrong = 1,
+            |report| (report.messages_lost, report.generator_saturated) = (1, true),
+        ] {
+            assert_eq!(judge(change, &held), 97);
+        }
+    }
+}

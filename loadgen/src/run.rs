@@ -1,0 +1,250 @@
+//! A run from its beginning to its report: workers, phases, measurements.
+
+use crate::host::{self, Memory};
+use crate::ledger::Ledger;
+use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
+use crate::meters::{Counters, Meters};
+use crate::net;
+use crate::options::{Options, Scenario};
+use crate::progress::Progress;
+use crate::report::{Latency, Report};
+use crate::scenario::{Chat, Echo, Idle};
+use crate::schedule::Plan;
+use crate::worker::{self, Phase, Results, Shared};
+use anyhow::{Context as _, bail};
+use quanta::Clock;
+use rand::RngExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often the phases' conditions are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// From the order to start until the start, so that all workers have heard of it.
+const START_AFTER: Duration = Duration::from_millis(50);
+
+/// What had to be refused before anything began.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+/// Runs the scenario and returns its report, not yet judged.
+///
+/// # Errors
+/// [`Usage`] where the options ask for what cannot be; anything else where the run could not be made.
+pub fn run(options: Options) -> anyhow::Result<Report> {
+    let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
+    let clients = options.cli.clients;
+    if u64::from(clients) > fitting {
+        bail!(Usage(format!(
+            "--clients {clients}: this process may open files for {fitting} clients only; raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=) or ask for fewer"
+        )));
+    }
+    if let Some(pid) = options.cli.gateway_pid.filter(|&pid| !host::is_alive(pid)) {
+        bail!(Usage(format!("--gateway-pid {pid}: there is no such process")));
+    }
+    let plan = Plan::build(options.plan_params()).map_err(Usage)?;
+    let clock = Clock::new();
+    let shared = Arc::new(Shared {
+        ramp_begun: clock.now(),
+        counters: Counters::default(),
+        run_id: rand::rng().random(),
+        clock,
+        plan,
+        options,
+    });
+    Run::start(shared)?.finish()
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    results: mpsc::Receiver<Results>,
+    progress: Progress,
+    before: Memory,
+}
+
+/// What was read at the ends of the measured part.
+struct Measured {
+    duration_s: f64,
+    sent: u64,
+    gateway_cpu_s: Option<f64>,
+    generator_cpu_s: f64,
+    ready: Memory,
+}
+
+impl Run {
+    fn start(shared: Arc<Shared>) -> anyhow::Result<Self> {
+        let before = Memory::read(shared.options.cli.gateway_pid);
+        let (phase, receiver) = watch::channel(Phase::Ramp);
+        let (sender, results) = mpsc::channel();
+        let threads = shared.options.cli.threads;
+        for number in 0..threads {
+            let (shared, receiver, sender) = (shared.clone(), receiver.clone(), sender.clone());
+            thread::Builder::new()
+                .name(format!("loadgen-{number}"))
+                .spawn(move || work(shared, number, threads, receiver, &sender))
+                .context("cannot start a thread")?;
+        }
+        let progress = Progress::new(shared.options.cli.quiet);
+        Ok(Self { shared, phase, results, progress, before })
+    }
+
+    fn finish(mut self) -> anyhow::Result<Report> {
+        self.ramp()?;
+        let measured = self.measure();
+        self.drain();
+        self.progress.finish();
+        self.phase.send_replace(Phase::Stop);
+        let (meters, ledger) = self.collect()?;
+        Ok(self.report(&measured, &meters, ledger))
+    }
+
+    /// Waits until each client is ready or has failed.
+    fn ramp(&mut self) -> anyhow::Result<()> {
+        let clients = u64::from(self.shared.options.cli.clients);
+        let length = Duration::from_secs_f64(clients as f64 / self.shared.options.cli.ramp_per_s);
+        self.wait("ramp", length + Duration::from_secs(self.shared.options.cli.ready_s), |counters| {
+            counters.ready.load(Relaxed) + counters.failed.load(Relaxed) >= clients
+        });
+        if self.shared.counters.connected.load(Relaxed) > 0 {
+            return Ok(());
+        }
+        self.phase.send_replace(Phase::Stop);
+        let (meters, _) = self.collect()?;
+        let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
+        bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
+    }
+
+    fn measure(&mut self) -> Measured {
+        let options = &self.shared.options.cli;
+        let (pid, duration) = (options.gateway_pid, Duration::from_secs(options.duration_s));
+        let ready = Memory::read(pid);
+        let cpu = (pid.and_then(host::cpu_s), host::own_cpu_s());
+        let begun = Instant::now() + START_AFTER;
+        self.phase.send_replace(Phase::Run(self.shared.clock.now() + START_AFTER));
+        self.wait("run", duration + START_AFTER, |_| false);
+        let held = Memory::read(pid);
+        Measured {
+            duration_s: begun.elapsed().as_secs_f64(),
+            sent: self.shared.counters.sent.load(Relaxed),
+            // A gateway that was started anew meanwhile has another number: not measured.
+            gateway_cpu_s: cpu.0.zip(pid.and_then(host::cpu_s)).map(|(before, after)| after - before),
+            generator_cpu_s: host::own_cpu_s() - cpu.1,
+            ready: if self.shared.options.cli.scenario == Scenario::Idle { held } else { ready },
+        }
+    }
+
+    /// Waits until nothing is on its way any more, then a little longer for what should not come.
+    fn drain(&mut self) {
+        self.phase.send_replace(Phase::Drain);
+        let (scenario, closed) = (self.shared.options.cli.scenario, self.shared.options.is_closed_loop());
+        let planned = self.shared.plan.len() as u64;
+        let longest = Duration::from_secs(self.shared.options.cli.drain_s);
+        self.wait("drain", longest, |counters| {
+            let due = if closed { counters.sent.load(Relaxed) } else { planned };
+            let answered = counters.answered.load(Relaxed);
+            let received = counters.received.load(Relaxed);
+            let all_answered = answered + counters.refused.load(Relaxed) >= due;
+            let chat = scenario == Scenario::Chat;
+            all_answered && received >= answered && (!chat || counters.receipts.load(Relaxed) >= received)
+        });
+        if scenario == Scenario::Chat {
+            self.wait("drain", DRAIN_QUIET, |_| false);
+        }
+    }
+
+    /// Waits for a condition, at most for `longest`.
+    fn wait(&mut self, phase: &str, longest: Duration, done: impl Fn(&Counters) -> bool) {
+        let end = Instant::now() + longest;
+        while !done(&self.shared.counters) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.progress.show(phase, left, &self.shared.counters);
+            thread::sleep(LOOK_EVERY.min(left));
+        }
+    }
+
+    fn collect(&self) -> anyhow::Result<(Meters, Ledger)> {
+        let end = Instant::now() + STOP_GRACE;
+        let (mut meters, mut ledger) = (Meters::new(0), Ledger::new(self.shared.ledger_messages()));
+        for _ in 0..self.shared.options.cli.threads {
+            let results = self.results.recv_timeout(end.saturating_duration_since(Instant::now())).context(
+                "a worker did not hand in its results; its thread is stuck or could not make a ring",
+            )?;
+            meters.merge(&results.meters);
+            ledger.merge(results.ledger);
+        }
+        Ok((meters, ledger))
+    }
+
+    fn report(&self, measured: &Measured, meters: &Meters, ledger: Ledger) -> Report {
+        let shared = &self.shared;
+        let (options, counters) = (&shared.options.cli, &shared.counters);
+        let connected = counters.connected.load(Relaxed);
+        let missing = u64::from(options.clients) - connected;
+        let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
+        let late_share =
+            if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
+        let mut report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            scenario: options.scenario.name(),
+            seed: options.seed,
+            clients_target: options.clients,
+            clients_connected: connected,
+            clients_failed: missing.max(counters.failed.load(Relaxed)),
+            clients_dropped: counters.dropped.load(Relaxed),
+            reconnects: counters.reconnects.load(Relaxed),
+            connect_per_s: if ramp_s > 0.0 { connected as f64 / ramp_s } else { 0.0 },
+            duration_s: measured.duration_s,
+            latency_us: Latency::from(&meters.latency),
+            latency_sent_us: Latency::from(&meters.latency_sent),
+            latency_offline_us: Latency::from(&meters.latency_offline),
+            closed_loop: shared.options.is_closed_loop(),
+            send_rate_per_s: measured.sent as f64 / measured.duration_s,
+            memory_bytes_per_client: self.before.growth(&measured.ready, connected),
+            gateway_cpu_s: measured.gateway_cpu_s,
+            generator_cpu_s: measured.generator_cpu_s,
+            generator_lag_us: Latency::from(&meters.lag),
+            generator_write_us: Latency::from(&meters.write),
+            generator_late_share: late_share,
+            generator_saturated: late_share > options.lag_share_max,
+            errors: meters.errors().to_vec(),
+            host: host::host(),
+            ..Report::default()
+        };
+        report.count(&ledger.tally(&shared.plan));
+        if options.scenario == Scenario::Echo {
+            report.messages_unanswered = (shared.plan.len() as u64).saturating_sub(report.messages_sent);
+        }
+        report
+    }
+}
+
+fn work(
+    shared: Arc<Shared>,
+    number: u32,
+    threads: u32,
+    phase: watch::Receiver<Phase>,
+    results: &mpsc::Sender<Results>,
+) {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_cqsize(RING_COMPLETIONS);
+    let scenario = shared.options.cli.scenario;
+    tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
+        let result = match scenario {
+            Scenario::Chat => worker::run::<Chat>(shared, number, threads, phase).await,
+            Scenario::Echo => worker::run::<Echo>(shared, number, threads, phase).await,
+            _ => worker::run::<Idle>(shared, number, threads, phase).await,
+        };
+        // Nobody waits for it any more where the run was given up.
+        let _ = results.send(result);
+    });
+}

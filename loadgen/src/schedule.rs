@@ -1,0 +1,234 @@
+//! The schedule of a run, computed before it starts: who sends to whom and when, who is offline when, from the seed
+//! alone. The same parameters give the same plan, byte by byte.
+
+use crate::limits::MESSAGES_MAX;
+use crate::payload;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::io::{self, Write};
+
+/// How the gaps between arrivals are distributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arrivals {
+    /// Exponential gaps: independent arrivals, with bursts.
+    Poisson,
+    /// Equal gaps.
+    Uniform,
+}
+
+/// What a plan is computed from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanParams {
+    /// Number of clients.
+    pub clients: u32,
+    /// Messages a second, of all clients together.
+    pub rate_per_s: f64,
+    /// Length of the measured part in seconds.
+    pub duration_s: u64,
+    /// Bytes of each payload.
+    pub payload_bytes: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Distribution of the gaps.
+    pub arrivals: Arrivals,
+    /// Share of the clients that go offline once during the run, 0 to 0.9.
+    pub offline_share: f64,
+    /// The first user number; [`Plan::user`] adds the seed's offset and the client's index.
+    pub user_base: u64,
+    /// Whether a message has a receiver other than its sender.
+    pub pairs: bool,
+}
+
+/// A time without connection: from, to, in microseconds of the measured part.
+pub type Window = (u64, u64);
+
+/// A computed schedule: parallel arrays over the messages, in the order of their times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What it was computed from.
+    pub params: PlanParams,
+    /// When each message is due, in microseconds of the measured part.
+    pub at_us: Vec<u64>,
+    /// Each message's sender (client index).
+    pub sender: Vec<u32>,
+    /// Each message's receiver (client index).
+    pub receiver: Vec<u32>,
+    /// Each client's time offline.
+    pub offline: Vec<Option<Window>>,
+}
+
+impl Plan {
+    /// Computes the schedule. A sender is never one that is offline at that time; a receiver may be.
+    ///
+    /// # Errors
+    /// A sentence for the user, where the parameters cannot give a schedule.
+    pub fn build(params: PlanParams) -> Result<Self, String> {
+        let expected = params.rate_per_s * params.duration_s as f64;
+        if expected > MESSAGES_MAX as f64 {
+            return Err(format!(
+                "{expected:.0} messages are more than the {MESSAGES_MAX} one run may have; lower --rate-per-s or --duration-s"
+            ));
+        }
+        if params.pairs && params.clients < 2 {
+            return Err(
+                "two clients at least are needed to send messages between them; raise --clients".into()
+            );
+        }
+        let mut rng = StdRng::seed_from_u64(params.seed);
+        let end_us = params.duration_s * 1_000_000;
+        let offline: Vec<_> = (0..params.clients)
+            .map(|_| (rng.random::<f64>() < params.offline_share).then(|| offline_window(&mut rng, end_us)))
+            .collect();
+        let mut plan = Self { at_us: Vec::new(), sender: Vec::new(), receiver: Vec::new(), offline, params };
+        plan.fill(&mut rng, end_us);
+        Ok(plan)
+    }
+
+    fn fill(&mut self, rng: &mut StdRng, end_us: u64) {
+        if self.params.rate_per_s <= 0.0 {
+            return;
+        }
+        let gap_us = 1e6 / self.params.rate_per_s;
+        let mut at = 0.0_f64;
+        for index in 0..MESSAGES_MAX {
+            at = match self.params.arrivals {
+                Arrivals::Uniform => index as f64 * gap_us,
+                Arrivals::Poisson => at - (1.0 - rng.random::<f64>()).ln() * gap_us,
+            };
+            let at_us = at as u64;
+            if at_us >= end_us {
+                return;
+            }
+            let (sender, receiver) = self.pair(rng, at_us);
+            self.at_us.push(at_us);
+            self.sender.push(sender);
+            self.receiver.push(receiver);
+        }
+    }
+
+    fn pair(&self, rng: &mut StdRng, at_us: u64) -> (u32, u32) {
+        let clients = self.params.clients;
+        // At most nine tenths are offline, so that this ends long before its bound.
+        let sender = (0..1000)
+            .map(|_| rng.random_range(0..clients))
+            .find(|&client| !self.is_offline(client, at_us))
+            .unwrap_or(0);
+        if !self.params.pairs {
+            return (sender, sender);
+        }
+        let other = rng.random_range(0..clients - 1);
+        (sender, if other >= sender { other + 1 } else { other })
+    }
+
+    /// Whether the client is meant to be offline at that time.
+    pub fn is_offline(&self, client: u32, at_us: u64) -> bool {
+        self.offline[client as usize].is_some_and(|(from, to)| (from..to).contains(&at_us))
+    }
+
+    /// Whether the client is meant to be offline at any time from `from_us` to `to_us`.
+    pub fn is_offline_within(&self, client: u32, from_us: u64, to_us: u64) -> bool {
+        self.offline[client as usize].is_some_and(|(from, to)| from <= to_us && from_us < to)
+    }
+
+    /// Number of messages.
+    pub fn len(&self) -> usize {
+        self.at_us.len()
+    }
+
+    /// Whether nothing is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.at_us.is_empty()
+    }
+
+    /// The user number of a client: the base, a million numbers a seed (modulo 1,000), the index.
+    pub fn user(&self, client: u32) -> u64 {
+        self.params.user_base + (self.params.seed % 1000) * 1_000_000 + u64::from(client)
+    }
+
+    /// The payload of a message, as it is sent.
+    pub fn payload(&self, index: u32) -> Vec<u8> {
+        let at = index as usize;
+        payload::build(
+            self.params.seed,
+            self.user(self.sender[at]),
+            index,
+            self.at_us[at],
+            self.params.payload_bytes,
+        )
+    }
+
+    /// Writes the whole schedule, payloads included: two runs with one seed give the same bytes.
+    ///
+    /// # Errors
+    /// What the writer returns.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        for (client, window) in self.offline.iter().enumerate() {
+            if let Some((from, to)) = window {
+                writeln!(out, "offline {} {from} {to}", self.user(client as u32))?;
+            }
+        }
+        for index in 0..self.len() {
+            let (from, to) = (self.user(self.sender[index]), self.user(self.receiver[index]));
+            write!(out, "send {} {from} {to} ", self.at_us[index])?;
+            out.write_all(&self.payload(index as u32))?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// Away for 10 to 30 percent of the run, back before its last tenth.
+fn offline_window(rng: &mut StdRng, end_us: u64) -> Window {
+    let length = rng.random_range(0.1..0.3);
+    let from = rng.random_range(0.1..0.9 - length);
+    let us = |share: f64| (share * end_us as f64) as u64;
+    (us(from), us(from + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(seed: u64) -> PlanParams {
+        PlanParams {
+            clients: 50,
+            rate_per_s: 500.0,
+            duration_s: 4,
+            payload_bytes: 100,
+            seed,
+            arrivals: Arrivals::Poisson,
+            offline_share: 0.3,
+            user_base: 1000,
+            pairs: true,
+        }
+    }
+
+    #[test]
+    fn arrivals_keep_rate_order_and_never_come_from_somebody_offline() {
+        for arrivals in [Arrivals::Poisson, Arrivals::Uniform] {
+            let plan = Plan::build(PlanParams { arrivals, ..params(7) }).unwrap();
+            assert!((1700..2300).contains(&plan.len()), "{}", plan.len());
+            assert!(plan.at_us.is_sorted());
+            for index in 0..plan.len() {
+                assert_ne!(plan.sender[index], plan.receiver[index]);
+                assert!(!plan.is_offline(plan.sender[index], plan.at_us[index]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_of_the_clients_goes_offline_and_returns_before_the_end() {
+        let plan = Plan::build(PlanParams { clients: 1000, ..params(7) }).unwrap();
+        let windows: Vec<_> = plan.offline.iter().flatten().collect();
+        assert!((230..370).contains(&windows.len()), "{}", windows.len());
+        assert!(windows.iter().all(|(from, to)| from < to && *to <= 3_600_000));
+    }
+
+    #[test]
+    fn a_schedule_out_of_bounds_is_refused_with_the_flag_to_change() {
+        let error = Plan::build(PlanParams { rate_per_s: 1e9, ..params(7) }).unwrap_err();
+        assert!(error.contains("--rate-per-s"), "{error}");
+        let error = Plan::build(PlanParams { clients: 1, ..params(7) }).unwrap_err();
+        assert!(error.contains("--clients"), "{error}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Disks that are full, stores that are damaged, folders that cannot be used.
+
+mod common;
+
+use common::{Client, Shards, config};
+use roost_proto::v1::{self, Code};
+use roost_router::{Action, StartError, start, start_with_store, store::MemoryStore};
+use std::{fs, path::Path, sync::Arc};
+
+/// Offers a message until it is accepted: the store comes back by itself.
+fn send_until_sent(client: &Client, to: u64, client_id: &str) -> v1::Sent {
+    let deadline = std::time::Instant::now() + common::DEADLINE;
+    for id in 1000.. {
+        client.send(id, to, client_id, "again");
+        match client.shards.reply(client.session, id).body {
+            Some(v1::server_frame::Body::Sent(sent)) => return *sent,
+            Some(v1::server_frame::Body::Error(error)) => assert_eq!(error.code, Code::UNAVAILABLE),
+            other => panic!("unexpected {other:?}"),
+        }
+        assert!(std::time::Instant::now() < deadline, "the store did not come back");
+    }
+    unreachable!("ids do not end")
+}
+
+#[test]
+fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
+    for (lands, threads) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
+        let store = Arc::new(MemoryStore::default());
+        store.failed_commits_land(lands);
+        let shards = Shards::new();
+        let config = config(Path::new("unused"), threads);
+        let router = start_with_store(config, store.clone(), shards.clone()).unwrap();
+        let handle = router.handle();
+        let alice = Client::attach(&handle, &shards, 1, 1, 1);
+        let bob = Client::attach(&handle, &shards, 2, 2, 1);
+        alice.welcome();
+        bob.welcome();
+        alice.send(1, 2, "a", "before");
+        let before = alice.sent(1).id;
+        bob.messages(1);
+        store.fail(true);
+        alice.send(2, 2, "b", "refused");
+        assert_eq!(alice.error(2).code, Code::UNAVAILABLE);
+        // A new user needs a write and is sent away; a known one comes and goes as ever.
+        let carol = Client::attach(&handle, &shards, 3, 3, 1);
+        let effects = shards.wait(carol.session, "close", |effects| effects.len() >= 2);
+        assert!(matches!(effects[1].action, Action::Close { code: 1013, .. }));
+        let again = Client::attach(&handle, &shards, 4, 2, 1);
+        assert_eq!(again.welcome().acknowledged, 0);
+        assert_eq!(again.messages(1)[0].id, before);
+        // What was accepted before is still answered.
+        alice.send(3, 2, "a", "before");
+        assert!(alice.sent(3).duplicate);
+        store.fail(false);
+        let sent = send_until_sent(&alice, 2, "b");
+        let messages = again.messages(2);
+        assert_eq!(messages.iter().map(|m| m.id).collect::<Vec<_>>(), [before, sent.id]);
+        assert!(handle.stats().store_errors > 0 && handle.stats().refused > 0);
+        router.stop();
+    }
+}
+
+#[test]
+fn a_store_in_use_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let _router = start(config(dir.path(), 1), Shards::new()).unwrap();
+    let error = start(config(dir.path(), 1), Shards::new()).err().expect("a second start fails");
+    assert!(matches!(error, StartError::Locked { .. }), "{error:?}");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+}
+
+#[test]
+fn a_folder_that_is_none_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = start(config(&path, 1), Shards::new()).err().expect("a file is no folder");
+        assert!(matches!(error, StartError::Unusable { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_an_error_and_no_panic() {
+    let mut refused = 0;
+    for name in ["version", "keyspaces"] {
+        let dir = tempfile::tempdir().unwrap();
+        start(config(dir.path(), 1), Shards::new()).unwrap().stop();
+        damage(&dir.path().join(name));
+        match start(config(dir.path(), 1), Shards::new()) {
+            Err(error) => {
+                assert!(matches!(error, StartError::Corrupt { .. }), "{error:?}");
+                assert!(error.to_string().contains("restore the folder from a backup"), "{error}");
+                refused += 1;
+            }
+            Ok(_) => panic!(
+                "damage of {name} went unnoticed: {:?}",
+                fs::read_dir(dir.path()).unwrap().collect::<Vec<_>>()
+            ),
+        }
+    }
+    assert_eq!(refused, 2);
+}
+
+/// Overwrites every file at or below a path.
+fn damage(path: &Path) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            damage(&entry.unwrap().path());
+        }
+    } else {
+        let len = fs::metadata(path).unwrap().len() as usize;
+        fs::write(path, vec![0xA5; len]).unwrap();
+    }
+}
+
+#[test]
+fn a_store_of_another_format_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    start(config(dir.path(), 1), Shards::new()).unwrap().stop();
+    let database = fjall::Database::builder(dir.path()).open().unwrap();
+    let meta = database.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
+    let key = roost_router::record::format();
+    meta.insert(key.bytes(), [0, 0, 0, 99, 0, 16]).unwrap();
+    database.persist(fjall::PersistMode::SyncAll).unwrap();
+    drop((meta, database));
+    let error = start(config(dir.path(), 1), Shards::new()).err().expect("format 99 is unknown");
+    assert!(matches!(error, StartError::UnknownFormat { found: 99, .. }), "{error:?}");
+}
