@@ -10,7 +10,8 @@ fn file(path: &str) -> String {
 #[test]
 fn the_line_that_installs_programs_is_the_one_that_ci_runs() {
     let readme = file("README.md");
-    let line = readme.lines().find(|line| line.starts_with("apt-get install ")).expect("one line installs them");
+    let line =
+        readme.lines().find(|line| line.starts_with("apt-get install ")).expect("one line installs them");
     let packages: Vec<&str> = line.split_whitespace().skip(2).filter(|word| !word.starts_with('-')).collect();
     let ci = file(".ci/run");
     let installed = ci.lines().find(|line| line.contains("apt-get install")).expect("a line that installs");
