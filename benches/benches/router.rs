@@ -96,17 +96,6 @@ impl World {
             .collect()
     }
 
-    /// Receivers acknowledge all they have; their receipts are acknowledged by the senders in the next round.
-    fn acks(&self, count: u64) -> Vec<Body> {
-        (0..count)
-            .map(|n| {
-                // From user 2 on: user 1 is only written to by itself.
-                let user = (n + 1) % USERS + 1;
-                Ack { origin: origin(user).into(), up_to: u64::MAX }.into()
-            })
-            .collect()
-    }
-
     fn run(&mut self, commands: &[Body]) {
         for command in commands {
             self.apply(command);
@@ -116,10 +105,21 @@ impl World {
 
     fn settle(&mut self) {
         for _ in 0..2 {
-            let acks = self.acks(USERS);
+            let acks = acks(USERS);
             self.run(&acks);
         }
     }
+}
+
+/// Receivers acknowledge all they have; their receipts are acknowledged by the senders in the next round.
+fn acks(count: u64) -> Vec<Body> {
+    (0..count)
+        .map(|n| {
+            // From user 2 on: user 1 is only written to by itself.
+            let user = (n + 1) % USERS + 1;
+            Ack { origin: origin(user).into(), up_to: u64::MAX }.into()
+        })
+        .collect()
 }
 
 /// Times the batches of one kind and leaves the others out.
@@ -137,7 +137,7 @@ fn measure(world: &mut World, iterations: u64, batch: u64, timed_is_send: bool) 
         } else {
             let sends = world.sends(USERS.max(batch));
             world.run(&sends);
-            let acks = world.acks(batch);
+            let acks = acks(batch);
             let begin = Instant::now();
             world.run(&acks);
             total += begin.elapsed();

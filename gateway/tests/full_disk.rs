@@ -79,7 +79,7 @@ impl Drop for Confined {
 
 /// Sent, or the code of the Error.
 fn offer(client: &mut Client, client_id: u32) -> Result<Sent, Code> {
-    let id = client.ask(send_to(BOB, &client_id.to_be_bytes(), &[7; 60_000])).expect("sent");
+    let id = client.ask(send_to(BOB, &client_id.to_be_bytes(), &vec![7; 60_000])).expect("sent");
     match client.answer(id).expect("answered").body {
         Some(server_frame::Body::Sent(sent)) => Ok(*sent),
         Some(server_frame::Body::Error(error)) => Err(error.code.as_known().expect("a known code")),
@@ -110,7 +110,7 @@ fn a_full_disk_accepts_nothing_loses_nothing_and_recovers_by_itself() {
     assert_eq!(bob.message().expect("delivered").1.id, accepted[0]);
 
     gateway.free();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let after = loop {
         match offer(&mut alice, next) {
             Ok(sent) => break sent,

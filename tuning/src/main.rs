@@ -6,10 +6,11 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Checks and tunes a machine for Roost. This version answers --help only; check, plan, apply, verify and rollback
-/// come with a later one.
+/// Checks a machine for the connections it is to hold, and tunes it
+///
+/// This version answers --help only; check, plan, apply, verify and rollback come with a later one.
 #[derive(Parser)]
-#[command(name = "roost-tune", version, about, arg_required_else_help = true)]
+#[command(name = "roost-tune", version, about, long_about, arg_required_else_help = true)]
 struct Options {}
 
 fn main() {

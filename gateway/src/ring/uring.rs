@@ -1,7 +1,7 @@
 //! The real ring: io_uring with `SINGLE_ISSUER` and `DEFER_TASKRUN`, direct descriptors and a provided-buffer ring.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     net::TcpListener,
     os::fd::{AsRawFd, OwnedFd},
@@ -29,6 +29,8 @@ pub struct Uring {
     wake: OwnedFd,
     buffers: BufferRing,
     sending: Sending,
+    /// Entries the submission queue had no room for; empty but for a moment.
+    queued: VecDeque<squeue::Entry>,
 }
 
 impl Uring {
@@ -47,7 +49,8 @@ impl Uring {
         ring.submitter().register_files_sparse(descriptors)?;
         let buffers =
             BufferRing::register(&ring, BUFFER_GROUP, limits::RECEIVE_BUFFERS, limits::RECEIVE_BUFFER_BYTES)?;
-        let mut uring = Self { ring, listener, wake, buffers, sending: HashMap::default() };
+        let mut uring =
+            Self { ring, listener, wake, buffers, sending: HashMap::default(), queued: VecDeque::new() };
         uring.watch_wake();
         Ok(uring)
     }
@@ -59,16 +62,23 @@ impl Uring {
     }
 
     fn push(&mut self, entry: &squeue::Entry, token: Token) {
-        let entry = entry.clone().user_data(token.0);
-        loop {
+        self.queued.push_back(entry.clone().user_data(token.0));
+        self.flush();
+    }
+
+    /// Moves entries into the submission queue, and submits it early when it is full.
+    fn flush(&mut self) {
+        while let Some(entry) = self.queued.pop_front() {
             // SAFETY: every entry built in this file names memory that outlives the operation: a registered buffer
             // group, a direct descriptor, or a send buffer owned by `sending`.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                continue;
+            }
+            self.queued.push_front(entry);
+            if self.ring.submit().is_err() {
+                // Completions overflowed (EBUSY): `wait` drains them first. Any other error shows there again.
                 return;
             }
-            // A full queue is submitted early. An error here (EBUSY: completions overflowed) shows again in `wait`,
-            // which drains them; the loop ends because submission frees the queue.
-            let _ = self.ring.submit();
         }
     }
 }
@@ -123,7 +133,8 @@ impl Ring for Uring {
     }
 
     fn wait(&mut self, timeout: Duration, into: &mut Vec<Completion>) -> io::Result<()> {
-        let timeout = types::Timespec::from(timeout);
+        self.flush();
+        let timeout = types::Timespec::from(if self.queued.is_empty() { timeout } else { Duration::ZERO });
         let arguments = types::SubmitArgs::new().timespec(&timeout);
         match self.ring.submitter().submit_with_args(1, &arguments) {
             Ok(_) => {}

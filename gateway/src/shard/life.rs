@@ -75,16 +75,17 @@ impl<R: Ring> Shard<R> {
 
     /// Reads a live connection, or stops reading it: its peer takes too little, or the router's queue is full.
     fn regulate(&mut self, slot: u32) {
-        let connection = &self.slab[slot];
-        let waiting = self.outboxes.len(connection.outbox);
-        if connection.flags.has(PAUSED) {
-            let early = connection.flags.has(UNWELCOMED);
-            if waiting <= limits::OUTBOX_RESUME_BYTES && self.backlog.is_empty() && !early {
-                self.slab[slot].flags.set(PAUSED, false);
-                self.slab[slot].heard = self.now;
+        let flags = self.slab[slot].flags;
+        let waiting = self.outboxes.len(self.slab[slot].outbox);
+        if !flags.has(PAUSED) {
+            if waiting > limits::OUTBOX_PAUSE_BYTES {
+                self.pause(slot);
             }
-        } else if waiting > limits::OUTBOX_PAUSE_BYTES {
-            self.pause(slot);
+        } else if !self.backlog.is_empty() {
+            self.hold(slot);
+        } else if waiting <= limits::OUTBOX_RESUME_BYTES && !flags.has(UNWELCOMED) {
+            self.slab[slot].flags.set(PAUSED, false);
+            self.slab[slot].heard = self.now;
         }
         self.receive(slot);
     }

@@ -30,7 +30,7 @@ use crate::{
     slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
-use slot::{ATTACHED, DIRTY, ENDED, Life, Outboxes, PAUSED, RECEIVING, SENDING, Slot, UNWELCOMED};
+use slot::{ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot, UNWELCOMED};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
@@ -319,6 +319,7 @@ impl<R: Ring> Shard<R> {
         if self.backlog.len() > limits::BACKLOG_REQUESTS_MAX {
             self.say_close(slot, close_code::TRY_AGAIN_LATER, "the gateway is overloaded; come back later");
         } else if !self.backlog.is_empty() {
+            self.pause(slot);
             self.hold(slot);
         }
     }
@@ -349,22 +350,20 @@ impl<R: Ring> Shard<R> {
         }
         for (slot, generation) in std::mem::take(&mut self.held) {
             if self.slab.holds(slot, generation) {
+                self.slab[slot].flags.set(HELD, false);
                 self.touch(slot);
             }
         }
     }
 
     fn sent(&mut self, slot: u32, completion: Completion) {
-        if let Some(bytes) = completion.sent {
-            self.outboxes.keep(bytes);
-        }
+        let bytes = completion.sent.unwrap_or_default();
         let flags = &mut self.slab[slot].flags;
         flags.set(SENDING, false);
-        if completion.result < 0 {
-            flags.set(ENDED, true);
-        } else {
-            self.parts.stats.bytes_sent.add(completion.result as u64);
-        }
+        // A short send is the last: the kernel goes on by itself (MSG_WAITALL) unless the socket failed.
+        flags.set(ENDED, flags.has(ENDED) || usize::try_from(completion.result) != Ok(bytes.len()));
+        self.parts.stats.bytes_sent.add(completion.result.max(0) as u64);
+        self.outboxes.keep(bytes);
         self.touch(slot);
     }
 
@@ -398,11 +397,12 @@ impl<R: Ring> Shard<R> {
         stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
     }
 
+    /// Looks at `slot` again when the router has taken the backlog.
     fn hold(&mut self, slot: u32) {
-        if !self.slab[slot].flags.has(PAUSED) {
+        if !self.slab[slot].flags.has(HELD) {
+            self.slab[slot].flags.set(HELD, true);
             let generation = self.slab.generation(slot).unwrap_or_default();
             self.held.push((slot, generation));
-            self.pause(slot);
         }
     }
 }

@@ -45,6 +45,8 @@ pub const OVER: u16 = 1 << 7;
 /// The router was told of the session and has not welcomed it yet: its frames wait, so that the answers of other router
 /// threads cannot overtake the Welcome.
 pub const UNWELCOMED: u16 = 1 << 8;
+/// In the list of connections that are looked at when the router has taken the backlog.
+pub const HELD: u16 = 1 << 9;
 
 impl Flags {
     /// Whether all of `bits` are set.
