@@ -59,6 +59,9 @@ pub const BACKLOG_RETRY_MS: u64 = 1;
 pub const DRAIN_S_MAX: u64 = 10;
 /// The window of reconnect times a draining gateway tells its clients, in milliseconds.
 pub const GO_AWAY_RECONNECT_MS: (u32, u32) = (0, 5_000);
+/// The window for a session that was replaced or broke a rule: a client that comes back all the same does not do so
+/// in a storm.
+pub const GO_AWAY_POLICY_MS: (u32, u32) = (60_000, 300_000);
 /// Seconds after which a client refused with 503 may try again.
 pub const REFUSED_RETRY_S: u32 = 5;
 

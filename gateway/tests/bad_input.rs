@@ -82,6 +82,8 @@ fn a_message_that_cannot_be_read_is_answered_and_the_session_lives() {
         let answer = json.receive().expect("answered");
         assert_eq!(error_of(&answer).0, Code::MALFORMED, "{text:.20}: {answer:?}");
     }
+    json.socket().send(Message::text("{\"id\":7,\"send\":{\"kind\":\"NOPE\"}}")).expect("sent");
+    assert_eq!(error_of(&json.answer(7).expect("the id could be read")).0, Code::MALFORMED);
     assert_alive(&mut json);
     let (mut proto, _) = gateway.connect(BOB, 1, Encoding::Proto).expect("a session");
     for bytes in [&[0xFF][..], &[0x12, 0x7F, 1], &[0x08], &[0x12, 0x80, 0x80, 0x80, 0x80, 0x10]] {
@@ -89,6 +91,8 @@ fn a_message_that_cannot_be_read_is_answered_and_the_session_lives() {
         let answer = proto.receive().expect("answered");
         assert_eq!(error_of(&answer).0, Code::MALFORMED, "{bytes:?}: {answer:?}");
     }
+    proto.socket().send(Message::binary(vec![0x08, 7, 0x12, 0x7F])).expect("sent");
+    assert_eq!(error_of(&proto.answer(7).expect("the id could be read")).0, Code::MALFORMED);
     assert_alive(&mut proto);
 }
 

@@ -69,7 +69,9 @@ fn the_welcome_comes_first_even_when_frames_come_with_the_upgrade() {
         // To a number whose home may be any thread; masked with zeroes.
         let json =
             format!("{{\"id\":5,\"send\":{{\"to\":{{\"user\":{}}},\"clientId\":\"AQ==\"}}}}", user + 1_000);
-        let frame = [&[0x81, 0x80 | json.len() as u8, 0, 0, 0, 0], json.as_bytes()].concat();
+        let heartbeat = "{\"id\":4}";
+        let frame = |text: &str| [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
+        let frame = [frame(heartbeat), frame("not JSON"), frame(&json)].concat();
         let mut stream = TcpStream::connect(gateway.ws).expect("connected");
         stream.write_all(&[head.as_bytes(), &frame].concat()).expect("written");
         let mut said = Vec::new();

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use buffa::{DecodeOptions, Message};
+use serde::Deserialize;
 
 use crate::{
     frame::MessageKind,
@@ -13,6 +14,8 @@ use crate::{
     v1::{self, ClientFrame, ServerFrame},
 };
 
+/// Tag of `ClientFrame.id`: field 1, varint.
+const ID_TAG: u8 = 1 << 3;
 /// Tag of `ServerFrame.event`: field 3, length-delimited.
 const EVENT_TAG: u8 = 3 << 3 | 2;
 
@@ -82,6 +85,25 @@ impl std::error::Error for DecodeError {}
 /// more elements than [`ELEMENT_MEMORY_BYTES_MAX`] pays for.
 pub fn decode_client_frame(encoding: Encoding, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
     decode(encoding, bytes)
+}
+
+/// `ClientFrame.id` of bytes that are no frame, as far as it can be read, so that an Error can say which frame it is
+/// about: in protobuf where it comes first, in JSON where the text is JSON. 0 otherwise.
+pub fn client_frame_id(encoding: Encoding, bytes: &[u8]) -> u32 {
+    match (encoding, bytes) {
+        (Encoding::Proto, [ID_TAG, rest @ ..]) => {
+            let id = buffa::encoding::decode_varint(&mut &*rest);
+            id.ok().and_then(|id| u32::try_from(id).ok()).unwrap_or(0)
+        }
+        (Encoding::Proto, _) => 0,
+        (Encoding::Json, _) => serde_json::from_slice::<OnlyId>(bytes).map_or(0, |only| only.id),
+    }
+}
+
+#[derive(Deserialize)]
+struct OnlyId {
+    #[serde(default, with = "buffa::json_helpers::uint32")]
+    id: u32,
 }
 
 /// Reads one message of a server.

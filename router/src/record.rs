@@ -39,9 +39,9 @@ impl Space {
     }
 }
 
-const KEY_BYTES_MAX: usize = 30;
+const KEY_BYTES_MAX: usize = 34;
 
-/// A key: its space and at most 30 bytes, kept in place. Bytes past `len` are zero.
+/// A key: its space and at most 34 bytes, kept in place. Bytes past `len` are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     space: Space,
@@ -110,8 +110,8 @@ pub fn event(partition: u16, user: UserId, seq: u64) -> Key {
 }
 
 /// A message that was accepted. `client_id`: at most 16 bytes.
-pub fn sent(partition: u16, sender: UserId, client_id: &[u8]) -> Key {
-    Key::new(Space::Sent, partition).push(&sender.to_be_bytes()).push(client_id)
+pub fn sent(partition: u16, sender: UserId, receiver: UserId, client_id: &[u8]) -> Key {
+    Key::new(Space::Sent, partition).push(&sender.to_be_bytes()).push(&receiver.to_be_bytes()).push(client_id)
 }
 
 /// A message its receiver has not read.

@@ -111,7 +111,10 @@ pub enum Phase {
     Handshake,
     /// As `Handshake`, but there is no room: its upgrade will be answered with 503.
     Refusing,
-    /// Upgraded; messages flow.
+    /// Upgraded, and the router was asked to begin the session. What comes before it has done so is kept as it came:
+    /// the Welcome is the first frame of a session, whatever the client sends with its upgrade.
+    Attaching,
+    /// Messages flow.
     Open,
     /// We have sent a Close frame or a refusal: input is discarded, nothing more is said.
     Closed,
@@ -182,14 +185,28 @@ impl Conn {
     pub fn receive(&mut self, input: &mut [u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
         match self.phase {
             Phase::Handshake | Phase::Refusing => self.receive_head(input, rules, turn),
+            Phase::Attaching => self.hold_frames(input, rules, turn),
             Phase::Open => self.receive_frames(input, rules, turn),
             Phase::Closed => Next::Stay,
         }
     }
 
+    /// The router has begun the session. Returns the bytes that came before, to be received now.
+    pub fn attached(&mut self, assembly_bytes: &mut usize) -> Vec<u8> {
+        self.phase = Phase::Open;
+        let early = self.partial.take().map(|partial| partial.bytes).unwrap_or_default();
+        *assembly_bytes -= early.capacity();
+        early
+    }
+
+    /// Bytes wait for the session to begin: no more should be read.
+    pub fn is_early(&self) -> bool {
+        self.phase == Phase::Attaching && self.partial.is_some()
+    }
+
     /// Says goodbye with a Close frame (an upgrade that is still under way just ends) and takes no more input.
     pub fn close(&mut self, code: u16, reason: &str, turn: &mut Turn<'_>) -> Next {
-        if self.phase == Phase::Open {
+        if matches!(self.phase, Phase::Attaching | Phase::Open) {
             roost_proto::frame::encode_close(code, reason, turn.out);
             turn.notes.push(Note::Closed(code));
         }

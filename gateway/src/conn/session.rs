@@ -43,6 +43,14 @@ impl Conn {
         Next::Stay
     }
 
+    /// Keeps what came before the session has begun.
+    pub(super) fn hold_frames(&mut self, input: &[u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
+        if self.assemble(input, rules, turn.assembly_bytes) {
+            return Next::Stay;
+        }
+        self.close(close_code::TRY_AGAIN_LATER, "the gateway is short of memory; come back later", turn)
+    }
+
     /// Keeps a decoder that stands within a frame or message, and gives memory back when it does not.
     fn keep(&mut self, decoder: Decoder, rules: &Rules, assembly_bytes: &mut usize) {
         if decoder.is_idle() {
@@ -133,12 +141,13 @@ impl Conn {
             }
             Ok(v1::ClientFrame { id, body: Some(body), .. }) => turn.asks.push(Ask::Frame { id, body }),
             Err(error) => {
+                let reply_to = codec::client_frame_id(self.encoding(), payload);
                 let error = v1::Error {
                     code: v1::Code::MALFORMED.into(),
                     message: error.to_string(),
                     ..Default::default()
                 };
-                let frame = v1::ServerFrame { body: Some(error.into()), ..Default::default() };
+                let frame = v1::ServerFrame { reply_to, body: Some(error.into()) };
                 self.send_frame(&frame, turn.scratch, turn.out);
             }
         }

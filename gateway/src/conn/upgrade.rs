@@ -66,7 +66,7 @@ impl Conn {
     }
 
     fn upgraded(&mut self, settled: &Settled, turn: &mut Turn<'_>) {
-        self.phase = Phase::Open;
+        self.phase = if settled.identity.is_some() { Phase::Attaching } else { Phase::Open };
         self.encoding = match settled.encoding {
             Encoding::Proto => EncodingCell::Proto,
             Encoding::Json => EncodingCell::Json,
@@ -81,7 +81,7 @@ impl Conn {
     }
 
     fn receive_after_head(&mut self, rest: &mut [u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
-        if rest.is_empty() { Next::Stay } else { self.receive_frames(rest, rules, turn) }
+        if rest.is_empty() { Next::Stay } else { self.receive(rest, rules, turn) }
     }
 
     fn refuse(&mut self, refusal: Refusal, turn: &mut Turn<'_>) -> Next {

@@ -3,10 +3,7 @@
 use roost_proto::tier::{Action, Effect};
 use roost_proto::v1;
 
-use super::{
-    Shard,
-    slot::{Life, UNWELCOMED},
-};
+use super::{Shard, slot::Life};
 use crate::{
     conn::{Phase, close_code},
     limits,
@@ -28,7 +25,8 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let connection = &mut self.slab[slot];
-        if connection.life != Life::Live || connection.conn.phase() != Phase::Open {
+        let phase = connection.conn.phase();
+        if connection.life != Life::Live || !matches!(phase, Phase::Attaching | Phase::Open) {
             return;
         }
         let out = self.outboxes.open(&mut connection.outbox);
@@ -44,25 +42,16 @@ impl<R: Ring> Shard<R> {
                 }
             }
             Action::Close { code, reason } => {
-                self.say_go_away(slot, (0, 0), reason);
+                self.say_go_away(slot, reconnect_window_ms(*code), reason);
                 self.say_close(slot, *code, reason);
             }
         }
         self.parts.stats.frames_sent.add(1);
-        self.welcomed(slot);
+        if phase == Phase::Attaching && self.slab[slot].life == Life::Live {
+            // The first effect of a session is its Welcome, or its end.
+            self.take_early_input(slot);
+        }
         self.touch(slot);
-    }
-
-    /// The first effect of a session is its Welcome, or its end: frames that came before it may go on.
-    fn welcomed(&mut self, slot: u32) {
-        let flags = &mut self.slab[slot].flags;
-        if !flags.has(UNWELCOMED) {
-            return;
-        }
-        flags.set(UNWELCOMED, false);
-        for request in self.early.remove(&slot).unwrap_or_default() {
-            self.submit(request);
-        }
     }
 
     fn say_go_away(&mut self, slot: u32, reconnect_ms: (u32, u32), reason: &str) {
@@ -86,7 +75,7 @@ impl<R: Ring> Shard<R> {
             if self.slab.generation(slot).is_none() || self.slab[slot].life != Life::Live {
                 continue;
             }
-            if self.slab[slot].conn.phase() == Phase::Open {
+            if matches!(self.slab[slot].conn.phase(), Phase::Attaching | Phase::Open) {
                 if self.slab[slot].conn.identity().is_some() {
                     self.say_go_away(slot, limits::GO_AWAY_RECONNECT_MS, "the gateway is being restarted");
                 }
@@ -96,5 +85,14 @@ impl<R: Ring> Shard<R> {
                 self.slab[slot].conn.refuse_upgrade();
             }
         }
+    }
+}
+
+/// When a client that was sent away with this close code should come back.
+fn reconnect_window_ms(code: u16) -> (u32, u32) {
+    match code {
+        close_code::TRY_AGAIN_LATER => limits::GO_AWAY_RECONNECT_MS,
+        // Replaced, or against a rule: coming back at once would only repeat it.
+        _ => limits::GO_AWAY_POLICY_MS,
     }
 }

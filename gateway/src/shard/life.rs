@@ -6,7 +6,7 @@ use roost_proto::tier::Request;
 
 use super::{
     Shard,
-    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING, UNWELCOMED},
+    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
 };
 use crate::{
     conn::{Phase, Turn},
@@ -83,7 +83,7 @@ impl<R: Ring> Shard<R> {
             }
         } else if !self.backlog.is_empty() {
             self.hold(slot);
-        } else if waiting <= limits::OUTBOX_RESUME_BYTES && !flags.has(UNWELCOMED) {
+        } else if waiting <= limits::OUTBOX_RESUME_BYTES && !self.slab[slot].conn.is_early() {
             self.slab[slot].flags.set(PAUSED, false);
             self.slab[slot].heard = self.now;
         }
@@ -194,8 +194,7 @@ impl<R: Ring> Shard<R> {
         if !self.slab[slot].flags.has(ATTACHED) {
             return;
         }
-        self.slab[slot].flags.set(ATTACHED | UNWELCOMED, false);
-        self.early.remove(&slot);
+        self.slab[slot].flags.set(ATTACHED, false);
         let session = self.session(slot);
         if let Some(identity) = self.slab[slot].conn.identity() {
             self.submit(Request::Detach { session, user: identity.user, device: identity.device });
@@ -219,7 +218,9 @@ impl<R: Ring> Shard<R> {
                 self.parts.stats.handshakes_timed_out.add(1);
                 self.end(slot);
             }
-            (Life::Live, Phase::Open) if silent_s > self.silence_s_max() && !connection.flags.has(PAUSED) => {
+            (Life::Live, Phase::Attaching | Phase::Open)
+                if silent_s > self.silence_s_max() && !connection.flags.has(PAUSED) =>
+            {
                 self.parts.stats.reaped.add(1);
                 self.say_close(slot, crate::conn::close_code::GOING_AWAY, "no heartbeat");
             }

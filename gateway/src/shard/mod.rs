@@ -20,7 +20,6 @@ use std::{
 
 use quanta::Instant;
 use roost_proto::tier::{Effect, Full, Request, SessionId};
-use rustc_hash::FxHashMap;
 
 use crate::{
     conn::{Ask, Next, Note, Phase, Rules, Turn, close_code},
@@ -30,7 +29,7 @@ use crate::{
     slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
-use slot::{ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot, UNWELCOMED};
+use slot::{ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
@@ -91,9 +90,6 @@ pub struct Shard<R> {
     backlog: VecDeque<Request>,
     /// Connections that are not read until the backlog is empty.
     held: Vec<(u32, u32)>,
-    /// Frames of sessions that are not welcomed yet, by slot. Such a connection is not read: no more than was in its
-    /// socket's buffers when it was paused waits here.
-    early: FxHashMap<u32, Vec<Request>>,
     /// Connections to look at before the turn ends.
     dirty: Vec<u32>,
     asks: Vec<Ask>,
@@ -117,7 +113,6 @@ impl<R: Ring> Shard<R> {
             assembly_bytes: 0,
             backlog: VecDeque::new(),
             held: Vec::new(),
-            early: FxHashMap::default(),
             dirty: Vec::new(),
             asks: Vec::new(),
             notes: Vec::new(),
@@ -267,22 +262,37 @@ impl<R: Ring> Shard<R> {
         if connection.life != Life::Live {
             return;
         }
-        if connection.conn.phase() == Phase::Open {
-            connection.heard = *now;
-        }
         let input = parts.ring.buffer(buffer, bytes);
         let out = outboxes.open(&mut connection.outbox);
         let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
-        let before = connection.conn.phase();
         let next = connection.conn.receive(input, &parts.rules, &mut turn);
-        if before != Phase::Open && connection.conn.phase() == Phase::Open {
+        if matches!(connection.conn.phase(), Phase::Attaching | Phase::Open) {
             connection.heard = *now;
         }
+        self.received_by(slot, next);
+    }
+
+    /// The session has begun: what its client sent before is received now.
+    fn take_early_input(&mut self, slot: u32) {
+        let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, .. } = self;
+        let connection = &mut slab[slot];
+        let mut early = connection.conn.attached(assembly_bytes);
+        let out = outboxes.open(&mut connection.outbox);
+        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
+        let next = connection.conn.receive(&mut early, &parts.rules, &mut turn);
+        self.received_by(slot, next);
+    }
+
+    /// Carries out what came of a connection's input.
+    fn received_by(&mut self, slot: u32, next: Next) {
         self.count_notes();
         self.ask(slot);
         if next != Next::Stay {
             self.finish(slot);
             self.slab[slot].flags.set(slot::OVER, next == Next::Over);
+        }
+        if self.slab[slot].conn.is_early() {
+            self.pause(slot);
         }
         self.touch(slot);
     }
@@ -301,18 +311,10 @@ impl<R: Ring> Shard<R> {
         for ask in std::mem::take(&mut self.asks) {
             let request = match ask {
                 Ask::Attach => {
-                    self.slab[slot].flags.set(ATTACHED | UNWELCOMED, true);
+                    self.slab[slot].flags.set(ATTACHED, true);
                     Request::Attach { session, user, device }
                 }
-                Ask::Frame { id, body } => {
-                    let request = Request::Frame { session, user, device, id, body };
-                    if self.slab[slot].flags.has(UNWELCOMED) {
-                        self.early.entry(slot).or_default().push(request);
-                        self.pause(slot);
-                        continue;
-                    }
-                    request
-                }
+                Ask::Frame { id, body } => Request::Frame { session, user, device, id, body },
             };
             self.submit(request);
         }

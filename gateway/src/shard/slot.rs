@@ -42,11 +42,8 @@ pub const SHUTTING: u16 = 1 << 5;
 pub const ATTACHED: u16 = 1 << 6;
 /// Both Close frames are exchanged: once ours is sent there is nothing to wait for.
 pub const OVER: u16 = 1 << 7;
-/// The router was told of the session and has not welcomed it yet: its frames wait, so that the answers of other router
-/// threads cannot overtake the Welcome.
-pub const UNWELCOMED: u16 = 1 << 8;
 /// In the list of connections that are looked at when the router has taken the backlog.
-pub const HELD: u16 = 1 << 9;
+pub const HELD: u16 = 1 << 8;
 
 impl Flags {
     /// Whether all of `bits` are set.

@@ -61,7 +61,7 @@ impl Partition {
                 return Ok(());
             }
         };
-        let key = record::sent(self.number, origin.user, &send.client_id);
+        let key = record::sent(self.number, origin.user, to, &send.client_id);
         if let Some(value) = tx.batch.get(tx.store, &key)? {
             let first: SentRecord = record::decode(value)?;
             let sent = Sent {

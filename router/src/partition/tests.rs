@@ -160,6 +160,8 @@ fn the_same_client_id_is_answered_and_not_stored_twice() {
     assert!(to(2, 1, &effects).is_empty());
     // Another's client ids are another's.
     assert!(!sent(&bed.send(3, 1, message(2, b"a"))).duplicate);
+    // To another receiver it is another message, wherever the pairs have their homes.
+    assert!(!sent(&bed.send(1, 1, message(3, b"a"))).duplicate);
 }
 
 #[test]
