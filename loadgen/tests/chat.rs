@@ -52,7 +52,9 @@ fn the_servers_death_and_return_lose_nothing_and_are_seen() {
         }
         server.kill();
         // The clients' first attempts find nobody.
-        thread::sleep(Duration::from_millis(300));
+        while server.turned_away() < 20 && Instant::now() < deadline {
+            thread::yield_now();
+        }
         server.revive();
         run.join().unwrap()
     });

@@ -55,6 +55,8 @@ struct Inner {
     /// Connections of an earlier epoch end.
     epoch: AtomicU64,
     down: AtomicBool,
+    /// Connections that came while it was down.
+    turned_away: AtomicU64,
 }
 
 impl ChatServer {
@@ -66,12 +68,15 @@ impl ChatServer {
             fault,
             epoch: AtomicU64::new(0),
             down: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
         });
         let serving = inner.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let inner = serving.clone();
-                if !inner.down.load(SeqCst) {
+                if inner.down.load(SeqCst) {
+                    inner.turned_away.fetch_add(1, SeqCst);
+                } else {
                     thread::spawn(move || inner.serve(stream));
                 }
             }
@@ -88,6 +93,11 @@ impl ChatServer {
     pub fn kill(&self) {
         self.inner.down.store(true, SeqCst);
         self.inner.epoch.fetch_add(1, SeqCst);
+    }
+
+    /// Connections that came while it was down.
+    pub fn turned_away(&self) -> u64 {
+        self.inner.turned_away.load(SeqCst)
     }
 
     pub fn revive(&self) {
