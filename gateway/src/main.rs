@@ -21,7 +21,14 @@ const EXIT_CONFIGURATION: u8 = 2;
 const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) if error.use_stderr() => {
+            return fail(EXIT_CONFIGURATION, &in_one_line(&error.to_string()));
+        }
+        // --help and --version.
+        Err(answer) => answer.exit(),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT)))
         .with_ansi(std::io::stderr().is_terminal())
@@ -43,6 +50,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(EXIT_FAILED, &format!("{error:#}")),
     }
+}
+
+/// What clap says of a usage error, up to its hints.
+fn in_one_line(error: &str) -> String {
+    let lines = error.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let what = lines.collect::<Vec<_>>().join(" ");
+    format!("{}; --help lists what there is", what.trim_start_matches("error: "))
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {
