@@ -59,6 +59,8 @@ pub const STORE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 pub const STORE_MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// fjall's journals, all together.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Torn ends of journals kept beside them, each at most one batch. More: the oldest goes.
+pub const STORE_TORN_FILES_MAX: usize = 3;
 
 // A full batch may leave this many effects or more: a thread must be able to hold what one batch makes.
 const _: () = assert!(BATCH_REQUESTS_MAX <= EFFECTS_HELD_MAX);

@@ -39,7 +39,7 @@ impl Space {
     }
 }
 
-const KEY_BYTES_MAX: usize = 34;
+pub(crate) const KEY_BYTES_MAX: usize = 34;
 
 /// A key: its space and at most 34 bytes, kept in place. Bytes past `len` are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,8 +4,13 @@ mod common;
 
 use common::{Client, Shards, config};
 use roost_proto::v1::{self, Code};
-use roost_router::{Action, StartError, start, start_with_store, store::MemoryStore};
-use std::{fs, path::Path, sync::Arc};
+use roost_router::{Action, StartError, limits, start, start_with_store, store::MemoryStore};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Offers a message until it is accepted: the store comes back by itself.
 fn send_until_sent(client: &Client, to: u64, client_id: &str) -> v1::Sent {
@@ -126,4 +131,121 @@ fn a_store_of_another_format_is_named() {
     drop((meta, database));
     let error = start(config(dir.path(), 1), Shards::new()).err().expect("format 99 is unknown");
     assert!(matches!(error, StartError::UnknownFormat { found: 99, .. }), "{error:?}");
+}
+
+const MESSAGES: usize = 6;
+
+/// Alice sends Bob these, each in a batch of its own; the store is then as a killed process leaves it: its journal is not cut.
+fn write_messages(store: &Path, texts: &[String]) {
+    let shards = Shards::new();
+    let router = start(config(store, 1), shards.clone()).unwrap();
+    let alice = Client::attach(&router.handle(), &shards, 1, 1, 1);
+    let bob = Client::attach(&router.handle(), &shards, 2, 2, 1);
+    alice.welcome();
+    bob.welcome();
+    for (id, text) in (1..).zip(texts) {
+        alice.send(id, 2, text, text);
+        alice.sent(id);
+    }
+    router.stop();
+}
+
+/// Starts the store and returns the payloads that wait for Bob, of whom there are at least `count`.
+fn read_messages(store: &Path, count: usize) -> Vec<String> {
+    let shards = Shards::new();
+    let router = start(config(store, 1), shards.clone()).unwrap();
+    let bob = Client::attach(&router.handle(), &shards, 2, 2, 1);
+    bob.welcome();
+    let messages = bob.messages(count);
+    router.stop();
+    messages.iter().map(|message| String::from_utf8(message.payload.to_vec()).unwrap()).collect()
+}
+
+fn sent_messages(count: usize) -> Vec<String> {
+    (1..=count).map(|id| format!("message {id}")).collect()
+}
+
+/// The bytes of all files at or below a path.
+fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// The files that hold what was cut off journals.
+fn kept_aside(store: &Path) -> Vec<PathBuf> {
+    let is_aside = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("torn-");
+    files(store).into_keys().filter(is_aside).collect()
+}
+
+/// The journal without the zeroes behind it.
+fn used_journal(store: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(store.join("0.jnl")).unwrap();
+    bytes.truncate(bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1);
+    bytes
+}
+
+#[test]
+fn a_damaged_journal_is_refused_and_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("0.jnl");
+    write_messages(dir.path(), &sent_messages(MESSAGES));
+    let whole = fs::read(&journal).unwrap();
+    let used = used_journal(dir.path()).len();
+    for (from, to, garbage) in
+        [(5, 6, 0xFF), (220, 221, 0xA5), (0, 1, 0), (0, 64, 0xA5), (used - 40, used - 39, 0xA5)]
+    {
+        let mut bytes = whole.clone();
+        bytes[from..to].fill(garbage);
+        assert_ne!(bytes, whole);
+        fs::write(&journal, &bytes).unwrap();
+        let before = files(dir.path());
+        let error = start(config(dir.path(), 1), Shards::new()).err().expect("damage is refused");
+        assert!(matches!(error, StartError::Corrupt { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("0.jnl cannot be read from byte ") && text.contains("nothing was changed"),
+            "{text}"
+        );
+        assert!(files(dir.path()) == before, "the store was changed by a refused start");
+        if (from, to) == (0, 64) {
+            assert!(text.contains(&format!("from byte 0 on, and {used} bytes")), "{text}");
+        }
+    }
+    fs::write(&journal, &whole).unwrap();
+    assert_eq!(read_messages(dir.path(), MESSAGES), sent_messages(MESSAGES));
+    assert_eq!(read_messages(dir.path(), MESSAGES), sent_messages(MESSAGES));
+    assert!(kept_aside(dir.path()).is_empty(), "a healthy start keeps nothing aside");
+}
+
+#[test]
+fn a_torn_end_is_cut_and_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("0.jnl");
+    write_messages(dir.path(), &sent_messages(MESSAGES));
+    for round in 1..=limits::STORE_TORN_FILES_MAX + 2 {
+        // A batch of its own, of which the second half is lost.
+        write_messages(dir.path(), &[]);
+        let whole_end = used_journal(dir.path()).len();
+        write_messages(dir.path(), &[format!("torn {round}")]);
+        let used = used_journal(dir.path());
+        assert!(used.len() > whole_end + 100, "{} bytes, {whole_end} before", used.len());
+        let torn = &used[..whole_end + 100];
+        fs::write(&journal, [torn, &[0; 8192]].concat()).unwrap();
+
+        assert_eq!(read_messages(dir.path(), MESSAGES), sent_messages(MESSAGES));
+        let kept = kept_aside(dir.path());
+        assert_eq!(kept.len(), round.min(limits::STORE_TORN_FILES_MAX));
+        let newest = dir.path().join(format!("torn-{round}-0-{whole_end}"));
+        // Zeroes at its end cannot be told from those behind it.
+        let zeroes = torn.iter().rev().take_while(|&&byte| byte == 0).count();
+        assert_eq!(fs::read(newest).unwrap(), torn[whole_end..torn.len() - zeroes], "round {round}");
+    }
 }

@@ -1,13 +1,13 @@
 //! The store on the local disk: one fjall database, one keyspace a space, each batch made durable with fdatasync.
 
-use super::{Batch, FORMAT, Store, space_index};
+use super::{Batch, FORMAT, Store, journal, space_index};
 use crate::{
     error::{StartError, StoreError},
     limits,
     record::{self, Key, Space},
 };
 use bytes::Bytes;
-use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::{
     fs::{self, File},
     io::Write,
@@ -41,7 +41,7 @@ impl FjallStore {
     /// See [`StartError`].
     pub fn open(path: &Path, partitions: u16) -> Result<Self, StartError> {
         fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
-        let open = Open::at(path).map_err(|error| start_error(path, &error))?;
+        let open = Open::at(path)?;
         let partitions = open.format(path, partitions)?;
         Ok(Self { path: path.to_path_buf(), partitions, open: RwLock::new(Some(open)) })
     }
@@ -66,8 +66,11 @@ impl FjallStore {
 
 impl Open {
     /// A damaged store can make the library panic: that is an error here, like any other way of being damaged.
-    fn at(path: &Path) -> Result<Self, Error> {
-        catch_unwind(AssertUnwindSafe(|| Self::at_inner(path))).unwrap_or(Err(Error::Unrecoverable))
+    fn at(path: &Path) -> Result<Self, StartError> {
+        journal::guard(path)?;
+        catch_unwind(AssertUnwindSafe(|| Self::at_inner(path)))
+            .unwrap_or(Err(Error::Unrecoverable))
+            .map_err(|error| start_error(path, &error))
     }
 
     fn at_inner(path: &Path) -> Result<Self, Error> {
@@ -75,6 +78,8 @@ impl Open {
             .cache_size(limits::STORE_CACHE_BYTES)
             .max_journaling_size(limits::STORE_JOURNAL_BYTES_MAX)
             .manual_journal_persist(true)
+            // What `journal` reads to tell a torn end from damage.
+            .journal_compression(CompressionType::None)
             .open()?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(limits::STORE_MEMTABLE_BYTES_MAX);
         let keyspace = |space: &Space| database.keyspace(space.name(), options);
@@ -186,7 +191,8 @@ fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StartError {
     StartError::Unusable { path: path.to_path_buf(), reason: error.to_string() }
 }
 
-fn start_error(path: &Path, error: &Error) -> StartError {
+/// What the library's error means to who starts the store.
+pub(super) fn start_error(path: &Path, error: &Error) -> StartError {
     use std::io::ErrorKind::{
         NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
     };

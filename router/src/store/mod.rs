@@ -2,6 +2,7 @@
 //! fail in tests.
 
 mod fjall;
+mod journal;
 mod memory;
 
 pub use self::{fjall::FjallStore, memory::MemoryStore};
