@@ -29,7 +29,7 @@ use crate::{
     slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
-use slot::{ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot};
+use slot::{ADMITTED, ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
@@ -46,7 +46,7 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// A drained shard ends; set by whoever waits for it.
     pub stopping: AtomicBool,
-    /// Connections of the process, those being refused or closed included.
+    /// Connections of the process that were let in, until they are closed; those being refused are not among them.
     pub connections: AtomicU64,
 }
 
@@ -204,14 +204,22 @@ impl<R: Ring> Shard<R> {
             }
             return;
         }
-        let connections = self.parts.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let full =
-            connections > self.parts.connections_max || self.parts.shared.draining.load(Ordering::Relaxed);
+        let admitted = self.admit();
         let descriptor = Descriptor(completion.result as u32);
-        let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, full, self.now));
+        let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now));
+        self.slab[slot].flags.set(ADMITTED, admitted);
         self.slab[slot].flags.set(RECEIVING, true);
         self.parts.ring.receive(descriptor, Token::new(Op::Receive, generation, slot));
         self.parts.stats.accepted.add(1);
+    }
+
+    /// Counts one more connection, if `--max-connections` has room. One that is refused takes no place: the next client
+    /// need not wait until it is gone.
+    fn admit(&self) -> bool {
+        let (shared, most) = (&self.parts.shared, self.parts.connections_max);
+        let one_more = |count| (count < most).then_some(count + 1);
+        !shared.draining.load(Ordering::Relaxed)
+            && shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Accepts while there are places in the table; a client beyond them waits in the backlog instead of being reset.
