@@ -98,10 +98,14 @@ pub fn start(config: &Config) -> Result<Running> {
 }
 
 fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Router> {
+    let defaults = roost_router::Config::at(config.data.join("store"));
     let router = roost_router::Config {
         threads: usize::from(config.router_threads),
         heartbeat_s: config.heartbeat_s,
-        ..roost_router::Config::at(config.data.join("store"))
+        payload_bytes_max: defaults
+            .payload_bytes_max
+            .min(limits::payload_bytes_max(config.max_message_bytes)),
+        ..defaults
     };
     Ok(roost_router::start(router, Arc::new(Mailboxes(mailboxes)))?)
 }
