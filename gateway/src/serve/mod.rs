@@ -72,7 +72,7 @@ pub fn start(config: &Config) -> Result<Running> {
         BackendKind::Echo => None,
         BackendKind::Router => Some(start_router(config, mailboxes.clone())?),
     };
-    warn_of_claims(config);
+    warn_of_claims(config, ws);
     let (sender, news) = mpsc::channel();
     let fleet = Fleet {
         config,
@@ -124,11 +124,11 @@ fn rules(config: &Config, keys: &Keys) -> Rules {
     }
 }
 
-fn warn_of_claims(config: &Config) {
+fn warn_of_claims(config: &Config, ws: SocketAddr) {
     if config.backend == BackendKind::Router && config.auth == AuthKind::None {
         tracing::warn!(
             "--auth none: NOBODY IS ASKED WHO THEY ARE. Whoever reaches {} can read and write as any user.",
-            config.listen
+            ws
         );
     }
 }
