@@ -294,6 +294,21 @@ fn sigterm_says_goodbye_and_exits_0() {
 }
 
 #[test]
+fn a_second_sigterm_exits_at_once() {
+    let mut gateway = gateway(&[]);
+    // Its half of a request head keeps the drain waiting for ten seconds.
+    let mut slow = TcpStream::connect(gateway.ws).expect("connected");
+    slow.write_all(b"GET /v1/ws HT").expect("written");
+    assert_eq!(gateway.request("GET", "/readyz", "").expect("answered").0, 200);
+    gateway.signal("TERM").expect("signalled");
+    while gateway.request("GET", "/readyz", "").expect("answered").0 == 200 {
+        std::thread::yield_now();
+    }
+    gateway.signal("TERM").expect("signalled");
+    assert_eq!(gateway.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
 fn ipv4_ipv6_and_dual_stack() {
     for (listen, reach) in [
         ("127.0.0.1:0", &["127.0.0.1"][..]),

@@ -44,17 +44,17 @@ pub fn http_listener(address: SocketAddr) -> Result<TcpListener> {
 /// the process is gone, and only then its listeners.
 fn listen_alone(address: SocketAddr) -> Result<TcpListener> {
     let deadline = Instant::now() + Duration::from_secs(limits::ADDRESS_S_MAX);
-    let mut told = false;
     loop {
         let socket =
             bind(address, false).and_then(|socket| socket.listen(limits::LISTEN_BACKLOG).map(|()| socket));
         match socket {
             Ok(socket) => return Ok(TcpListener::from(socket)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::info!("{address} is in use; waiting up to {} s for it", limits::ADDRESS_S_MAX);
-                }
                 thread::sleep(Duration::from_millis(limits::ADDRESS_RETRY_MS));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let waited = format!("{}: it was in use for {} s", explain(address), limits::ADDRESS_S_MAX);
+                return Err(error).context(waited);
             }
             Err(error) => return Err(error).with_context(|| explain(address)),
         }
@@ -62,7 +62,7 @@ fn listen_alone(address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn explain(address: SocketAddr) -> String {
-    format!("cannot listen on {address}; stop what uses it or choose another address (--listen, --http)")
+    format!("cannot listen on {address} (choose another with --listen or --http)")
 }
 
 fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {

@@ -84,6 +84,8 @@ pub struct Shard<R> {
     swept: Tick,
     sweep: Sweep,
     accepting: bool,
+    /// The tick in which an accept failed: the machine is out of files or memory, and trying again at once is no use.
+    accept_failed: Option<Tick>,
     drained: bool,
     assembly_bytes: usize,
     /// Requests the router had no room for, in order.
@@ -109,6 +111,7 @@ impl<R: Ring> Shard<R> {
             swept: Tick::default(),
             sweep: Sweep::default(),
             accepting: false,
+            accept_failed: None,
             drained: false,
             assembly_bytes: 0,
             backlog: VecDeque::new(),
@@ -198,9 +201,10 @@ impl<R: Ring> Shard<R> {
             self.accepting = false;
         }
         if completion.result < 0 {
-            // ENFILE and the like: the table or the machine is full. `keep_accepting` tries again when there is room.
+            // ENFILE and the like: the table or the machine is full. `keep_accepting` tries again in the next tick.
             if completion.result != -libc::ECANCELED {
                 self.parts.stats.accept_errors.add(1);
+                self.accept_failed = Some(self.now);
             }
             return;
         }
@@ -225,7 +229,9 @@ impl<R: Ring> Shard<R> {
     /// Accepts while there are places in the table; a client beyond them waits in the backlog instead of being reset.
     fn keep_accepting(&mut self) {
         let room = self.slab.live() + limits::DESCRIPTOR_HEADROOM / 4 < self.parts.descriptors;
-        let wanted = room && !self.parts.shared.draining.load(Ordering::Relaxed);
+        let wanted = room
+            && self.accept_failed != Some(self.now)
+            && !self.parts.shared.draining.load(Ordering::Relaxed);
         let token = Token::new(Op::Accept, 0, 0);
         if wanted && !self.accepting {
             self.parts.ring.accept(token);
