@@ -40,10 +40,10 @@ pub enum AuthKind {
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Address of the WebSocket service; port 0 picks a free one, [::] serves IPv4 and IPv6 [default: 127.0.0.1:9000]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Address of the HTTP service: accounts, metrics, the web page [default: 127.0.0.1:9080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     http: Option<SocketAddr>,
     /// Folder of the store and the token secret [default: ./roost-data]
     #[arg(long, value_name = "DIR")]
@@ -170,6 +170,11 @@ impl Config {
         }
         within("max_connections", self.max_connections, 1, room)
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port are needed, like 127.0.0.1:9000 or [::]:9000".to_owned())
 }
 
 fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {

@@ -75,6 +75,16 @@ pub const ADDRESS_RETRY_MS: u64 = 20;
 
 /// Largest `--max-message-bytes`: a length the frame decoder, the pools and a `u32` all hold.
 pub const MESSAGE_BYTES_CEILING: u64 = 64 * 1_024 * 1_024;
+/// Bytes of a Send in JSON around its payload: field names, numbers of full length, spaces of a kind printer.
+pub const SEND_ENVELOPE_BYTES_MAX: u64 = 512;
+
+/// The largest payload that fits a message of `message_bytes` in either encoding; JSON writes it as base64, four
+/// characters for three bytes. Welcome must promise no more, or a client that keeps to it is closed with 1009.
+pub const fn payload_bytes_max(message_bytes: u64) -> u32 {
+    let bytes = message_bytes.saturating_sub(SEND_ENVELOPE_BYTES_MAX) / 4 * 3;
+    if bytes < u32::MAX as u64 { bytes as u32 } else { u32::MAX }
+}
+
 /// Largest `--heartbeat-s`: the coarse clock is 16 bits of seconds and must not wrap within the silence we measure.
 pub const HEARTBEAT_S_MAX: u32 = 3_600;
 /// Largest `--shards`: a shard number is 16 bits in a session's address; more threads than this help no machine.

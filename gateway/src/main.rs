@@ -6,7 +6,7 @@ mod serve;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
-use roost_gateway::config::Options;
+use roost_gateway::config::{BackendKind, Options};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -45,7 +45,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),
     };
     println!("{}", running.ready_line());
-    tracing::info!("the web page: http://{}/", running.http_address());
+    if config.backend == BackendKind::Router {
+        eprintln!("the web page: http://{}/", running.http_address());
+    }
     match running.wait() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(EXIT_FAILED, &format!("{error:#}")),

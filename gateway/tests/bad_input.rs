@@ -125,6 +125,18 @@ fn sends_that_cannot_be_are_answered_with_their_code() {
 }
 
 #[test]
+fn the_payload_that_welcome_promises_fits_a_message() {
+    for (bytes, promised) in [("4000", 2_616), ("131072", 65_536)] {
+        let gateway = gateway(&["--max-message-bytes", bytes]);
+        drop(gateway.connect(BOB, 1, Encoding::Proto).expect("a session"));
+        let (mut alice, welcome) = gateway.connect(ALICE, 1, Encoding::Json).expect("a session");
+        assert_eq!(welcome.payload_bytes_max, promised);
+        let largest = vec![7; promised as usize];
+        alice.say(BOB, &[0xFF; 16], &largest).expect("the largest payload is sent");
+    }
+}
+
+#[test]
 fn upgrades_that_cannot_be_are_refused_with_their_status() {
     let gateway = gateway(&[]);
     let token = gateway.token(ALICE, 1).expect("a token");

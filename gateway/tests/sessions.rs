@@ -252,6 +252,33 @@ fn connections_beyond_the_maximum_get_503_and_the_next_is_taken_when_one_leaves(
 }
 
 #[test]
+fn those_being_refused_take_no_place() {
+    let gateway = gateway(&["--max-connections", "1"]);
+    let (client, _) = connect(&gateway, 1, 1);
+    // They never finish their request, so each is refused only when the time for its handshake is up.
+    let begin = || {
+        let mut peer = TcpStream::connect(gateway.ws).expect("connected");
+        peer.write_all(b"GET /v1/ws HT").expect("written");
+        peer
+    };
+    let refused: Vec<_> = (0..5).map(|_| begin()).collect();
+    let accepted = || {
+        let (_, metrics) = gateway.request("GET", "/metrics", "").expect("metrics");
+        let counts = metrics.lines().filter(|line| line.starts_with("roost_accepted_total{"));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum::<usize>()
+    };
+    while accepted() <= refused.len() {
+        std::thread::yield_now();
+    }
+    drop(client);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while gateway.connect(2, 1, Encoding::Proto).is_err() {
+        assert!(std::time::Instant::now() < deadline, "the only place is free");
+    }
+    drop(refused);
+}
+
+#[test]
 fn sigterm_says_goodbye_and_exits_0() {
     let mut gateway = gateway(&[]);
     let (mut alice, _) = connect(&gateway, ALICE, 1);
@@ -264,6 +291,21 @@ fn sigterm_says_goodbye_and_exits_0() {
     assert!(end.contains("1001"), "{end}");
     drop(alice);
     assert_eq!(gateway.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_second_sigterm_exits_at_once() {
+    let mut gateway = gateway(&[]);
+    // Its half of a request head keeps the drain waiting for ten seconds.
+    let mut slow = TcpStream::connect(gateway.ws).expect("connected");
+    slow.write_all(b"GET /v1/ws HT").expect("written");
+    assert_eq!(gateway.request("GET", "/readyz", "").expect("answered").0, 200);
+    gateway.signal("TERM").expect("signalled");
+    while gateway.request("GET", "/readyz", "").expect("answered").0 == 200 {
+        std::thread::yield_now();
+    }
+    gateway.signal("TERM").expect("signalled");
+    assert_eq!(gateway.wait().expect("it ends").code(), Some(1));
 }
 
 #[test]

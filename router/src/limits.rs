@@ -15,8 +15,8 @@ pub const COUNTER_BITS: u32 = 12;
 pub const WINDOW_EVENTS_MAX: usize = 256;
 /// Bytes of those events. One larger event passes alone.
 pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
-/// Events that one Ack can pass which its own session was not sent: those of a session before it, that is a window and
-/// the copies of own messages within. An Ack further ahead is clamped.
+/// Events that the first Ack of a session can pass which the session was not sent: those of a session before it, that is
+/// a window and the copies of own messages within. An Ack further ahead is clamped.
 pub const ACK_EVENTS_MAX: u64 = 4096;
 /// Devices of one user. Full: a further device's session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;

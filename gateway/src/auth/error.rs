@@ -16,6 +16,8 @@ pub enum TokenError {
     Malformed,
     /// Its algorithm is none of those this gateway has a key for.
     Algorithm,
+    /// Its header has a `crit`, and this gateway knows no extension that must be understood.
+    Critical,
     /// Signed with another key, or altered.
     BadSignature,
     /// It has no `exp`, or one that is no number of seconds.
@@ -42,6 +44,7 @@ impl TokenError {
             Self::TooLong => "The token is longer than 4096 bytes.",
             Self::Malformed => "The token is not a JWT in compact form (RFC 7519).",
             Self::Algorithm => "The token's algorithm is not one this gateway has a key for.",
+            Self::Critical => "The token's header asks for extensions (\"crit\") this gateway does not know.",
             Self::BadSignature => "The token's signature does not fit; sign in again.",
             Self::NoExpiry => "The token has no \"exp\" claim in seconds.",
             Self::Expired => "The token has expired; sign in again.",

@@ -86,6 +86,10 @@ impl Keys {
             ErrorKind::Json(error) if error.is_data() => TokenError::Algorithm,
             _ => TokenError::Malformed,
         })?;
+        // RFC 7515 section 4.1.11: what one does not understand there changes what the token means.
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
         let mut verdict = TokenError::Algorithm;
         for trusted in self.inner.trusted.iter().filter(|trusted| trusted.fits(&header)) {
             match jsonwebtoken::decode::<Value>(token, &trusted.key, &trusted.validation) {

@@ -162,6 +162,14 @@ fn unsigned_tokens_and_other_algorithms_are_refused() {
 }
 
 #[test]
+fn extensions_that_must_be_understood_are_refused() {
+    let fixture = load(None);
+    let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::HS256) };
+    let token = jsonwebtoken::encode(&header, &claims(), &fixture.secret()).expect("signed");
+    assert_eq!(fixture.keys.verify(&token, NOW_S), Err(TokenError::Critical));
+}
+
+#[test]
 fn a_jwks_is_read_by_key_id() {
     // The key of RFC 8037 appendix A.2, and our own under another id.
     let ours = jsonwebtoken::jwk::Jwk::from_encoding_key(

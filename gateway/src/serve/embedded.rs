@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use roost_gateway::{
-    auth::Keys,
+    auth::{Keys, device_number, user_number},
     config::AuthKind,
     conn::{Authenticate, Identity},
     http::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable},
@@ -93,17 +93,14 @@ impl Doorkeeper {
 }
 
 fn claimed(upgrade: &Upgrade<'_>) -> Result<Identity, Refusal> {
-    let number = |name| upgrade.query_parameter(name).and_then(|text| text.parse::<u64>().ok());
-    let user = number("user")
-        .filter(|user| (1..=i64::MAX as u64).contains(user))
-        .ok_or(Refusal::Unauthorized("?user= is needed: a number from 1 to 2^63-1"))?;
+    let user = upgrade.query_parameter("user");
+    let user = user.as_deref().and_then(user_number);
     let device = match upgrade.query_parameter("device") {
-        None => 1,
-        Some(text) => text
-            .parse::<u32>()
-            .ok()
-            .filter(|device| (1..=i32::MAX as u32).contains(device))
-            .ok_or(Refusal::Unauthorized("device is a number from 1 to 2^31-1"))?,
+        None => Some(1),
+        Some(text) => text.parse().ok().and_then(device_number),
     };
-    Ok(Identity { user, device })
+    Ok(Identity {
+        user: user.ok_or(Refusal::Unauthorized("?user= is needed: a number from 1 to 2^63-1"))?,
+        device: device.ok_or(Refusal::Unauthorized("device is a number from 1 to 2^31-1"))?,
+    })
 }

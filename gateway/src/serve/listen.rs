@@ -52,13 +52,17 @@ fn listen_alone(address: SocketAddr) -> Result<TcpListener> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(limits::ADDRESS_RETRY_MS));
             }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let waited = format!("{}: it was in use for {} s", explain(address), limits::ADDRESS_S_MAX);
+                return Err(error).context(waited);
+            }
             Err(error) => return Err(error).with_context(|| explain(address)),
         }
     }
 }
 
 fn explain(address: SocketAddr) -> String {
-    format!("cannot listen on {address}; stop what uses it or choose another address (--listen, --http)")
+    format!("cannot listen on {address} (choose another with --listen or --http)")
 }
 
 fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {

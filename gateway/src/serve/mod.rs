@@ -72,7 +72,7 @@ pub fn start(config: &Config) -> Result<Running> {
         BackendKind::Echo => None,
         BackendKind::Router => Some(start_router(config, mailboxes.clone())?),
     };
-    warn_of_claims(config);
+    warn_of_claims(config, ws);
     let (sender, news) = mpsc::channel();
     let fleet = Fleet {
         config,
@@ -98,10 +98,14 @@ pub fn start(config: &Config) -> Result<Running> {
 }
 
 fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Router> {
+    let defaults = roost_router::Config::at(config.data.join("store"));
     let router = roost_router::Config {
         threads: usize::from(config.router_threads),
         heartbeat_s: config.heartbeat_s,
-        ..roost_router::Config::at(config.data.join("store"))
+        payload_bytes_max: defaults
+            .payload_bytes_max
+            .min(limits::payload_bytes_max(config.max_message_bytes)),
+        ..defaults
     };
     Ok(roost_router::start(router, Arc::new(Mailboxes(mailboxes)))?)
 }
@@ -120,11 +124,11 @@ fn rules(config: &Config, keys: &Keys) -> Rules {
     }
 }
 
-fn warn_of_claims(config: &Config) {
+fn warn_of_claims(config: &Config, ws: SocketAddr) {
     if config.backend == BackendKind::Router && config.auth == AuthKind::None {
         tracing::warn!(
             "--auth none: NOBODY IS ASKED WHO THEY ARE. Whoever reaches {} can read and write as any user.",
-            config.listen
+            ws
         );
     }
 }

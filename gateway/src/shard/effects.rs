@@ -47,8 +47,7 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.parts.stats.frames_sent.add(1);
-        if phase == Phase::Attaching && self.slab[slot].life == Life::Live {
-            // The first effect of a session is its Welcome, or its end.
+        if phase == Phase::Attaching && is_welcome(&effect.action) {
             self.take_early_input(slot);
         }
         self.touch(slot);
@@ -86,6 +85,10 @@ impl<R: Ring> Shard<R> {
             }
         }
     }
+}
+
+fn is_welcome(action: &Action) -> bool {
+    matches!(action, Action::Frame(frame) if matches!(frame.body, Some(v1::server_frame::Body::Welcome(_))))
 }
 
 /// When a client that was sent away with this close code should come back.

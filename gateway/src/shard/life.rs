@@ -6,7 +6,7 @@ use roost_proto::tier::Request;
 
 use super::{
     Shard,
-    slot::{ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
+    slot::{ADMITTED, ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
 };
 use crate::{
     conn::{Phase, Turn},
@@ -185,8 +185,10 @@ impl<R: Ring> Shard<R> {
 
     /// The descriptor is closed: nothing names this slot any more.
     pub(super) fn closed(&mut self, slot: u32) {
-        self.slab.remove(slot);
-        self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        let connection = self.slab.remove(slot);
+        if connection.flags.has(ADMITTED) {
+            self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         self.parts.stats.ended.add(1);
     }
 

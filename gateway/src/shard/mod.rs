@@ -29,7 +29,7 @@ use crate::{
     slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
-use slot::{ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot};
+use slot::{ADMITTED, ATTACHED, DIRTY, ENDED, HELD, Life, Outboxes, RECEIVING, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
@@ -46,7 +46,7 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// A drained shard ends; set by whoever waits for it.
     pub stopping: AtomicBool,
-    /// Connections of the process, those being refused or closed included.
+    /// Connections of the process that were let in, until they are closed; those being refused are not among them.
     pub connections: AtomicU64,
 }
 
@@ -84,6 +84,8 @@ pub struct Shard<R> {
     swept: Tick,
     sweep: Sweep,
     accepting: bool,
+    /// The tick in which an accept failed: the machine is out of files or memory, and trying again at once is no use.
+    accept_failed: Option<Tick>,
     drained: bool,
     assembly_bytes: usize,
     /// Requests the router had no room for, in order.
@@ -109,6 +111,7 @@ impl<R: Ring> Shard<R> {
             swept: Tick::default(),
             sweep: Sweep::default(),
             accepting: false,
+            accept_failed: None,
             drained: false,
             assembly_bytes: 0,
             backlog: VecDeque::new(),
@@ -198,26 +201,37 @@ impl<R: Ring> Shard<R> {
             self.accepting = false;
         }
         if completion.result < 0 {
-            // ENFILE and the like: the table or the machine is full. `keep_accepting` tries again when there is room.
+            // ENFILE and the like: the table or the machine is full. `keep_accepting` tries again in the next tick.
             if completion.result != -libc::ECANCELED {
                 self.parts.stats.accept_errors.add(1);
+                self.accept_failed = Some(self.now);
             }
             return;
         }
-        let connections = self.parts.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let full =
-            connections > self.parts.connections_max || self.parts.shared.draining.load(Ordering::Relaxed);
+        let admitted = self.admit();
         let descriptor = Descriptor(completion.result as u32);
-        let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, full, self.now));
+        let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now));
+        self.slab[slot].flags.set(ADMITTED, admitted);
         self.slab[slot].flags.set(RECEIVING, true);
         self.parts.ring.receive(descriptor, Token::new(Op::Receive, generation, slot));
         self.parts.stats.accepted.add(1);
     }
 
+    /// Counts one more connection, if `--max-connections` has room. One that is refused takes no place: the next client
+    /// need not wait until it is gone.
+    fn admit(&self) -> bool {
+        let (shared, most) = (&self.parts.shared, self.parts.connections_max);
+        let one_more = |count| (count < most).then_some(count + 1);
+        !shared.draining.load(Ordering::Relaxed)
+            && shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
     /// Accepts while there are places in the table; a client beyond them waits in the backlog instead of being reset.
     fn keep_accepting(&mut self) {
         let room = self.slab.live() + limits::DESCRIPTOR_HEADROOM / 4 < self.parts.descriptors;
-        let wanted = room && !self.parts.shared.draining.load(Ordering::Relaxed);
+        let wanted = room
+            && self.accept_failed != Some(self.now)
+            && !self.parts.shared.draining.load(Ordering::Relaxed);
         let token = Token::new(Op::Accept, 0, 0);
         if wanted && !self.accepting {
             self.parts.ring.accept(token);

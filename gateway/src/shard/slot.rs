@@ -44,6 +44,8 @@ pub const ATTACHED: u16 = 1 << 6;
 pub const OVER: u16 = 1 << 7;
 /// In the list of connections that are looked at when the router has taken the backlog.
 pub const HELD: u16 = 1 << 8;
+/// Counted among the process's connections.
+pub const ADMITTED: u16 = 1 << 9;
 
 impl Flags {
     /// Whether all of `bits` are set.

@@ -15,8 +15,9 @@ use roost_proto::v1::{self, Receipt};
 use std::collections::BTreeMap;
 
 impl Partition {
-    /// Cumulative and monotonic. A place beyond the stream's head, or further past the cursor than any session
-    /// gets, is clamped: no client has such events, and the work for one Ack stays bounded.
+    /// Cumulative and monotonic. A place beyond what the session was sent is clamped: its client does not have those
+    /// events, whatever it says, and an Ack must not make them vanish. A session that was sent nothing yet may acknowledge
+    /// what the one before it got.
     pub(super) fn ack(&mut self, origin: &Origin, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
         let Some(session) = self.sessions.get(&key).filter(|session| session.id == id) else { return Ok(()) };
@@ -27,7 +28,7 @@ impl Partition {
         let user = &self.users[&origin.user];
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
         let (head, cursor) = (user.head, user.devices[index].cursor);
-        let reach = sent.max(cursor + limits::ACK_EVENTS_MAX);
+        let reach = if sent > cursor { sent } else { cursor + limits::ACK_EVENTS_MAX };
         let up_to = up_to.min(head).min(reach);
         if up_to > cursor {
             let acked = self.take_acked(key, up_to);

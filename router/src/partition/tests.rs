@@ -232,6 +232,18 @@ fn a_window_closes_and_an_ack_opens_it_in_order() {
 }
 
 #[test]
+fn an_ack_ahead_of_the_window_makes_nothing_vanish() {
+    let mut bed = Bed::new();
+    bed.attach(2, 1);
+    for n in 0..8 {
+        bed.send(1, 1, message(2, &[n]));
+    }
+    // 1 to 3 are in flight; what it was not sent comes all the same.
+    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, u64::MAX))), [4, 5, 6]);
+    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, 8))), [7, 8]);
+}
+
+#[test]
 fn a_window_is_bounded_in_bytes_and_a_large_event_passes_alone() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
