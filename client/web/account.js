@@ -1,6 +1,13 @@
-// Accounts: sign-up and sign-in over HTTP, and what of them this browser keeps.
+// Accounts: sign-up and sign-in over HTTP, and what of them this browser keeps. Which account is signed in is a matter of the
+// tab: it holds the account in its sessionStorage, a copy lies in localStorage under its number, and a tab that is new begins
+// with the one used last.
 
-const SIGNED_IN = "roost.v1.signed-in";
+/** The account of this tab, null once it has signed out; not there in a tab that is new. */
+const TAB = "roost.v1.tab";
+/** Followed by the number. */
+const ACCOUNT = "roost.v1.account.";
+/** The number that was signed in to last, in any tab. */
+const LAST_USED = "roost.v1.last-used";
 const DEVICES = "roost.v1.devices";
 const DEVICE_MAX = 2 ** 31 - 1;
 /** How long the server may take over an answer. */
@@ -20,19 +27,33 @@ export async function signIn(user, password) {
   const device = deviceOf(user);
   const answer = await post("/v1/login", { user, password, device });
   const account = { user, device, token: answer.token, expiresAtS: answer.expires_at_s };
-  localStorage.setItem(SIGNED_IN, JSON.stringify(account));
+  localStorage.setItem(ACCOUNT + user, JSON.stringify(account));
+  localStorage.setItem(LAST_USED, user);
+  sessionStorage.setItem(TAB, JSON.stringify(account));
   return account;
 }
 
-/** The account that is signed in here and whose token still holds, or null. */
+/** The account that is signed in in this tab and whose token still holds, or null. */
 export function signedIn() {
-  const account = read(SIGNED_IN, null);
-  return account && account.expiresAtS > Date.now() / 1000 ? account : null;
+  const fresh = sessionStorage.getItem(TAB) === null;
+  const own = read(sessionStorage, TAB, null);
+  if (!own && !fresh) return null;
+  const kept = read(localStorage, ACCOUNT + (own?.user ?? localStorage.getItem(LAST_USED)), null);
+  const account = [own, kept].find((known) => known?.expiresAtS > Date.now() / 1000) ?? null;
+  if (account) sessionStorage.setItem(TAB, JSON.stringify(account));
+  return account;
 }
 
-/** Forgets the token. The device number and the history stay for the next time. */
+/**
+ * Forgets the token in this tab and for tabs to come; a tab that is signed in to the same account keeps its own. The device
+ * number and the history stay for the next time.
+ */
 export function signOut() {
-  localStorage.removeItem(SIGNED_IN);
+  const own = read(sessionStorage, TAB, null);
+  sessionStorage.setItem(TAB, "null");
+  if (own && read(localStorage, ACCOUNT + own.user, null)?.token === own.token) {
+    localStorage.removeItem(ACCOUNT + own.user);
+  }
 }
 
 /** Where the gateway's WebSocket is. */
@@ -47,7 +68,7 @@ export async function websocketUrl() {
  * stream for each device.
  */
 function deviceOf(user) {
-  const devices = read(DEVICES, {});
+  const devices = read(localStorage, DEVICES, {});
   if (!devices[user]) {
     devices[user] = 1 + (crypto.getRandomValues(new Uint32Array(1))[0] % DEVICE_MAX);
     localStorage.setItem(DEVICES, JSON.stringify(devices));
@@ -55,9 +76,9 @@ function deviceOf(user) {
   return devices[user];
 }
 
-function read(key, otherwise) {
+function read(storage, key, otherwise) {
   try {
-    return JSON.parse(localStorage.getItem(key)) ?? otherwise;
+    return JSON.parse(storage.getItem(key)) ?? otherwise;
   } catch {
     return otherwise;
   }

@@ -7,6 +7,8 @@ import { parseUser } from "./wire.js";
 
 let session = null;
 let drawing = false;
+/** Where a tab tells the others of this browser which number it has just signed out of. */
+const left = new BroadcastChannel("roost.v1.left");
 
 begin();
 
@@ -68,10 +70,22 @@ elements["door-form"].onsubmit = async (event) => {
 };
 
 elements["sign-out"].onclick = () => {
-  signOut();
   location.hash = "";
   chooseTab(false);
+  leave();
+};
+
+/** Signs this tab out. The session ends first: its history is then kept where a tab that takes over reads it. */
+function leave() {
+  const user = session?.account.user;
   openDoor(null);
+  signOut();
+  left.postMessage(user);
+}
+
+/** The tab that replaced this one has signed out: nothing holds this account but this tab. */
+left.onmessage = ({ data }) => {
+  if (session?.state === "replaced" && session.account.user === data) location.reload();
 };
 
 // ---------------------------------------------------------------- the session
@@ -91,7 +105,7 @@ function openChat(account) {
 function sessionState(detail) {
   const state = session?.state ?? "connecting";
   showStatus(state);
-  const again = { label: "Sign in again", run: () => (signOut(), openDoor(null)) };
+  const again = { label: "Sign in again", run: leave };
   switch (state) {
     case "reconnecting":
       showBanner("Reconnecting… what you write is kept and sent as soon as the server is back.", null);

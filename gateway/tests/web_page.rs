@@ -42,6 +42,65 @@ async fn two_people_chat_and_a_killed_gateway_loses_nothing() -> Result<()> {
     ended
 }
 
+/// Which account is signed in is a matter of the window, even where both are of one browser.
+#[tokio::test]
+async fn two_windows_of_one_browser_have_an_account_each() -> Result<()> {
+    let gateway = Gateway::start(&[])?;
+    let driver = Driver::start()?;
+    let browser = driver.open(Look::DesktopLight).await?;
+    browser.goto(&format!("http://{}/", gateway.http)).await?;
+    let ended = one_browser(&browser).await;
+    if ended.is_err() {
+        eprintln!("{}", browser.text("body").await.unwrap_or_default());
+    }
+    browser.close().await?;
+    ended
+}
+
+async fn one_browser(browser: &Browser) -> Result<()> {
+    browser.fill_door("tab-sign-up", ALICE, PASSWORD).await?;
+    browser.shows("#status", "Connected").await?;
+    // The second window begins as Alice, and becomes Bob; the first one is Alice again without a hand on it.
+    let alice = browser.second_window().await?;
+    let bob = browser.window().await?;
+    browser.shows("#own-number", ALICE).await?;
+    browser.shows("#status", "Connected").await?;
+    browser.click("#sign-out").await?;
+    browser.shows("#door-submit", "Sign in").await?;
+    browser.fill_door("tab-sign-up", BOB, PASSWORD).await?;
+    connected_as(browser, BOB).await?;
+    browser.switch_to(&alice).await?;
+    connected_as(browser, ALICE).await?;
+
+    browser.open_conversation(BOB).await?;
+    browser.write("Are we in one browser?").await?;
+    browser.switch_to(&bob).await?;
+    browser.open_conversation(ALICE).await?;
+    browser.sees(&["in Are we in one browser?"]).await?;
+    browser.write("In two windows of it").await?;
+    browser.switch_to(&alice).await?;
+    browser.sees_among("in", &[], &["in In two windows of it".to_owned()]).await?;
+
+    // Each stays who it is when it is loaded anew, and when the other one signs out.
+    for (window, number) in [(&alice, ALICE), (&bob, BOB)] {
+        browser.switch_to(window).await?;
+        browser.reload().await?;
+        connected_as(browser, number).await?;
+    }
+    browser.click("#sign-out").await?;
+    browser.shows("#door-submit", "Sign in").await?;
+    browser.reload().await?;
+    browser.shows("#door-submit", "Sign in").await?;
+    browser.switch_to(&alice).await?;
+    browser.reload().await?;
+    connected_as(browser, ALICE).await
+}
+
+async fn connected_as(browser: &Browser, number: &str) -> Result<()> {
+    browser.shows("#own-number", number).await?;
+    browser.shows("#status", "Connected").await
+}
+
 async fn scenario(gateway: &mut Gateway, alice: &Browser, bob: &Browser) -> Result<()> {
     accounts(alice, bob).await?;
     programs_write(gateway, alice).await?;

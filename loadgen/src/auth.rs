@@ -1,11 +1,13 @@
 //! Who a client says it is: a JWT of its own, a number in the query, or nothing.
 
+use crate::limits::SECRET_LOOK_EVERY;
 use crate::options::Auth;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::Serialize;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a minted token is valid: longer than any run that one looks at.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(8 * 24);
@@ -32,16 +34,29 @@ struct Claims {
 }
 
 impl Credentials {
-    /// Reads the secret: the key is the file's bytes without the trailing newline.
+    /// Reads the secret: the key is the file's bytes without the trailing newline. A file that is not there yet is waited
+    /// for, at most for `longest`: the gateway makes it when it starts for the first time. `waiting` is called once then.
     ///
     /// # Errors
     /// One line for the user where the file cannot be read or is empty.
-    pub fn load(secret_file: Option<&Path>, auth: Option<Auth>) -> Result<Self, String> {
+    pub fn load(
+        secret_file: Option<&Path>,
+        auth: Option<Auth>,
+        longest: Duration,
+        waiting: impl FnOnce(&Path),
+    ) -> Result<Self, String> {
         let Some(path) = secret_file else {
             return Ok(if auth.is_some() { Self::Query } else { Self::Anonymous });
         };
-        let bytes = std::fs::read(path)
-            .map_err(|error| format!("cannot read --secret-file {}: {error}", path.display()))?;
+        let bytes = read_when_there(path, longest, waiting).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!(
+                "--secret-file {} is not there, and has not come within {} s (--ready-s); it is <data>/secret of a \
+                 gateway that has been started",
+                path.display(),
+                longest.as_secs()
+            ),
+            _ => format!("cannot read --secret-file {}: {error}", path.display()),
+        })?;
         let key = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         if key.is_empty() {
             return Err(format!("--secret-file {} is empty", path.display()));
@@ -65,6 +80,22 @@ impl Credentials {
         encode(&Header::default(), &claims, key)
             .map(Some)
             .map_err(|error| format!("cannot sign a token: {error}"))
+    }
+}
+
+fn read_when_there(path: &Path, longest: Duration, waiting: impl FnOnce(&Path)) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + longest;
+    let mut waiting = Some(waiting);
+    loop {
+        match std::fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < end => {
+                if let Some(tell) = waiting.take() {
+                    tell(path);
+                }
+                std::thread::sleep(SECRET_LOOK_EVERY);
+            }
+            done => return done,
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub const UNANSWERED_MAX: usize = 1024;
 /// Connections of one worker in the making. Full: the next ones wait their turn, in order.
 pub const CONNECTING_MAX: usize = 256;
 
+/// How often a --secret-file that is not there is looked for; --ready-s bounds the wait.
+pub const SECRET_LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// From the SYN to the end of the handshake. Reached: the attempt counts as failed and is made again.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,8 @@ use crate::net::Target;
 use crate::payload::HEADER_BYTES;
 use crate::schedule::{Arrivals, PlanParams};
 use clap::{Parser, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Simulated clients for a Roost gateway or any WebSocket server.
 #[derive(Parser, Debug, Clone)]
@@ -34,7 +35,7 @@ pub struct Cli {
     /// Messages a second of all clients together; with echo, 0 sends as fast as answers come (closed loop)
     #[arg(long, allow_negative_numbers = true, default_value_t = 100.0)]
     pub rate_per_s: f64,
-    /// Bytes of each message's payload
+    /// Bytes of each message's payload, at least 28: number, time and checksum; at most what the server takes
     #[arg(long, default_value_t = 128)]
     pub payload_bytes: usize,
     /// Length of the measured part in seconds
@@ -46,7 +47,8 @@ pub struct Cli {
     /// Gaps between arrivals
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
     pub arrivals: Arrivals,
-    /// The gateway's <data>/secret: tokens are minted with it (HS256)
+    /// The gateway's <data>/secret: tokens are minted with it (HS256). chat needs this or --auth none, and so does idle
+    /// where the server is a Roost gateway; echo needs neither. A file that is not there yet is waited for (--ready-s)
     #[arg(long, value_name = "FILE", conflicts_with = "auth")]
     pub secret_file: Option<PathBuf>,
     /// none: the gateway runs with --auth none and takes the user from the query
@@ -73,7 +75,7 @@ pub struct Cli {
     /// The longest wait after the measured part for what is still on its way
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
-    /// The longest wait for all clients to be connected and welcomed, beyond the ramp's own length
+    /// The longest wait for all clients to be connected and welcomed, beyond the ramp's own length, and for --secret-file
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub ready_s: u64,
     /// Runtime threads, each with a ring
@@ -88,7 +90,7 @@ pub struct Cli {
     /// Where the JSON report goes; - is stdout, and the summary then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where the HTML report goes
+    /// Where the HTML report goes (not in this version)
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// No progress
@@ -122,15 +124,15 @@ pub enum Scenario {
     Echo,
     /// 1:1 messages with receipts, some clients offline
     Chat,
-    /// Fan-out
+    /// Fan-out (not in this version)
     Group,
-    /// All drop, all come back
+    /// All drop, all come back (not in this version)
     Storm,
-    /// Clients come and go
+    /// Clients come and go (not in this version)
     Churn,
-    /// Readers that stop reading
+    /// Readers that stop reading (not in this version)
     Slow,
-    /// A mixture from a TOML file
+    /// A mixture from a TOML file (not in this version)
     Mix,
 }
 
@@ -139,7 +141,7 @@ pub enum Scenario {
 pub enum Kind {
     /// Real sockets
     Kernel,
-    /// TCP in user space over a TUN device
+    /// TCP in user space over a TUN device (not in this version)
     Phantom,
 }
 
@@ -226,7 +228,13 @@ impl Options {
                 .into());
         }
         let target = Target::parse(&cli.url)?;
-        let credentials = Credentials::load(cli.secret_file.as_deref(), cli.auth)?;
+        let waiting = |path: &Path| {
+            if !cli.quiet {
+                eprintln!("roost-loadgen: waiting for --secret-file {}", path.display());
+            }
+        };
+        let ready = Duration::from_secs(cli.ready_s);
+        let credentials = Credentials::load(cli.secret_file.as_deref(), cli.auth, ready, waiting)?;
         Ok(Self { cli, target, credentials })
     }
 

@@ -306,28 +306,53 @@ impl Report {
             self.violations,
             self.receipts_wrong
         )?;
-        let loop_kind =
-            if self.closed_loop { "closed loop, from sending" } else { "from the scheduled time" };
+        let counted_from = if self.closed_loop { "sending (closed loop)" } else { "scheduled time" };
+        writeln!(out, "  times     count from the {counted_from}")?;
         for (name, latency) in [
             ("latency", &self.latency_us),
             ("to Sent", &self.latency_sent_us),
             ("own lag", &self.generator_lag_us),
         ] {
             if latency.count > 0 {
-                writeln!(
-                    out,
-                    "  {name:<9} us {loop_kind}: p50 {} p90 {} p99 {} p99.9 {} max {}",
-                    latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-                )?;
+                let [p50, p90, p99, p999, max] =
+                    [latency.p50, latency.p90, latency.p99, latency.p999, latency.max].map(readable);
+                writeln!(out, "  {name:<9} p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")?;
             }
         }
         Ok(())
     }
 }
 
+/// A time for people, in the unit that leaves one to three digits before the point.
+fn readable(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),
+        100_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_summary_has_readable_times_and_says_once_what_they_count_from() {
+        let latency = Latency { count: 5, p50: 850, p90: 1_500, p99: 15_340, p999: 198_400, max: 12_340_000 };
+        let report = Report {
+            messages_sent: 5,
+            latency_us: latency.clone(),
+            latency_sent_us: latency,
+            ..Report::default()
+        };
+        let summary = report.summary();
+        let times = "p50 850 us, p90 1.5 ms, p99 15.3 ms, p99.9 198 ms, max 12.3 s";
+        assert!(summary.contains(&format!("  latency   {times}\n  to Sent   {times}\n")), "{summary}");
+        assert_eq!(summary.matches("scheduled time").count(), 1, "{summary}");
+        let closed = Report { closed_loop: true, ..report }.summary();
+        assert!(closed.contains("from the sending") && !closed.contains("scheduled"), "{closed}");
+    }
 
     #[test]
     fn the_exit_code_follows_the_precedence() {

@@ -14,9 +14,8 @@ use crate::worker::{self, Phase, Results, Shared};
 use anyhow::{Context as _, bail};
 use quanta::Clock;
 use rand::RngExt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -53,6 +52,7 @@ pub fn run(options: Options) -> anyhow::Result<Report> {
     let shared = Arc::new(Shared {
         ramp_begun: clock.now(),
         counters: Counters::default(),
+        ruled_out: OnceLock::new(),
         run_id: rand::rng().random(),
         clock,
         plan,
@@ -105,13 +105,21 @@ impl Run {
         Ok(self.report(&measured, &meters, ledger))
     }
 
-    /// Waits until each client is ready or has failed.
+    /// Waits until each client is ready or has failed, or the server rules the options out.
     fn ramp(&mut self) -> anyhow::Result<()> {
         let clients = u64::from(self.shared.options.cli.clients);
         let length = Duration::from_secs_f64(clients as f64 / self.shared.options.cli.ramp_per_s);
-        self.wait("ramp", length + Duration::from_secs(self.shared.options.cli.ready_s), |counters| {
+        let shared = self.shared.clone();
+        self.wait("ramp", length + Duration::from_secs(shared.options.cli.ready_s), |counters| {
             counters.ready.load(Relaxed) + counters.failed.load(Relaxed) >= clients
+                || shared.ruled_out.get().is_some()
         });
+        if let Some(reason) = shared.ruled_out.get() {
+            self.progress.finish();
+            self.phase.send_replace(Phase::Stop);
+            self.collect()?;
+            bail!(Usage(reason.clone()));
+        }
         if self.shared.counters.connected.load(Relaxed) > 0 {
             return Ok(());
         }

@@ -15,8 +15,8 @@ use quanta::{Clock, Instant};
 use rand::RngExt;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tungstenite::Message;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub plan: Plan,
     /// Its live counts.
     pub counters: Counters,
+    /// What the options ask for and a server's Welcome rules out, in a line for the user. Ends the ramp.
+    pub ruled_out: OnceLock<String>,
     /// One clock for all threads.
     pub clock: Clock,
     /// When the ramp began.

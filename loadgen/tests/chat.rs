@@ -5,8 +5,8 @@
 mod chat_server;
 mod common;
 
-use chat_server::{ChatFault, ChatServer};
-use common::report;
+use chat_server::{ChatFault, ChatServer, PAYLOAD_BYTES_MAX};
+use common::{loadgen, report};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,4 +77,18 @@ fn each_fault_of_the_server_turns_the_run_red() {
         assert_eq!((code, &report["verdict"]), (97, &json!("unclean")), "{fault:?} {report:#}");
         assert!(report[field].as_u64() > Some(0), "{fault:?} {report:#}");
     }
+}
+
+#[test]
+fn a_payload_larger_than_the_server_takes_is_bad_usage() {
+    let server = ChatServer::start(ChatFault::None);
+    let url = format!("ws://{}/v1/ws", server.address);
+    let asked = (PAYLOAD_BYTES_MAX + 1).to_string();
+    let output = loadgen(&["chat", "--url", &url, "--auth", "none", "--quiet", "--payload-bytes", &asked]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("--payload-bytes 129") && told.contains("payload_bytes_max 128"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(server.accepted(), 0);
 }

@@ -2,7 +2,12 @@
 
 mod common;
 
-use common::loadgen;
+use common::{Fault, echo_server, loadgen};
+use roost_loadgen::payload::HEADER_BYTES;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::thread;
 
 const URL: [&str; 2] = ["--url", "ws://127.0.0.1:1/"];
 
@@ -35,7 +40,11 @@ fn bad_usage_is_refused_before_anything_starts() {
         (&["echo", "--fail-if", "messages_lost"], "comparison is missing"),
         (&["echo", "--gateway-pid", "999999999"], "no such process"),
         (&["chat"], "--secret-file"),
-        (&["chat", "--secret-file", "/nonexistent"], "/nonexistent"),
+        (
+            &["chat", "--quiet", "--ready-s", "1", "--secret-file", "/nonexistent"],
+            "/nonexistent is not there",
+        ),
+        (&["chat", "--secret-file", "/"], "cannot read --secret-file /"),
         (&["chat", "--auth", "none", "--clients", "1"], "--clients"),
         (&["chat", "--auth", "none", "--offline-share", "2"], "--offline-share"),
         (&["chat", "--auth", "none", "--rate-per-s", "0"], "closed loop"),
@@ -56,4 +65,36 @@ fn help_names_the_exit_codes() {
     for text in ["97", "98", "99", "--fail-if", "--secret-file"] {
         assert!(help.contains(text), "{text}");
     }
+    // Five scenarios, a kind and a flag.
+    assert_eq!(help.matches("(not in this version)").count(), 7, "{help}");
+    assert!(help.contains(&format!("at least {HEADER_BYTES}")), "{help}");
+}
+
+/// The gateway makes its secret when it starts for the first time, and both may be started at once.
+#[test]
+fn a_secret_file_that_comes_later_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (draft, secret) = (folder.path().join("draft"), folder.path().join("secret"));
+    let url = format!("ws://{}/", echo_server(Fault::None));
+    let path = secret.to_str().expect("text");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_roost-loadgen"))
+        .args(["echo", "--url", &url, "--clients", "2", "--duration-s", "1", "--secret-file", path])
+        .args(["--lag-us-max", "5000000", "--ready-s", "60"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("roost-loadgen was built with this test");
+    let mut told = BufReader::new(run.stderr.take().expect("piped"));
+    let writer = thread::spawn(move || {
+        let mut line = String::new();
+        told.read_line(&mut line).expect("readable");
+        fs::write(&draft, "a secret of thirty-two characters\n").expect("written");
+        fs::rename(&draft, &secret).expect("renamed");
+        told.read_to_string(&mut String::new()).expect("readable");
+        line
+    });
+    let code = run.wait().expect("waited for").code();
+    let line = writer.join().expect("no panic");
+    assert!(line.contains("waiting for --secret-file"), "{line}");
+    assert_eq!(code, Some(0));
 }

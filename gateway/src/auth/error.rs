@@ -1,6 +1,6 @@
 //! What can be wrong with a token, told to the peer, and with a key file, told to the operator.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use super::limits::{KEY_FILE_BYTES_MAX, KEYS_MAX, SECRET_BYTES_MIN};
@@ -70,20 +70,20 @@ impl std::error::Error for TokenError {}
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The secret could not be made.
-    #[error("cannot create the secret {path}: {source}; make the data directory writable for this user")]
+    #[error("cannot create the secret {path}: {cause}; {}", create_advice(cause))]
     Create {
         /// The secret file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. No `source`: the message tells it, and a chain of causes would repeat it.
+        cause: io::Error,
     },
     /// A file is there and cannot be read.
-    #[error("cannot read {path}: {source}; make it readable for the user the gateway runs as")]
+    #[error("cannot read {path}: {cause}; {}", read_advice(cause))]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said, as in `Create`.
+        cause: io::Error,
     },
     /// Others than its owner may read or write the secret.
     #[error("{path} is open to others (mode {mode:04o}); run: chmod 600 {path}")]
@@ -120,4 +120,24 @@ pub enum KeyError {
         /// What is wrong with it.
         reason: &'static str,
     },
+}
+
+fn create_advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::PermissionDenied => "make the data directory writable for the user the gateway runs as",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "something that is no directory stands in its way; name another data directory"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on its disk",
+        _ => "name a data directory on a disk that can be written to",
+    }
+}
+
+fn read_advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "name a file that is there",
+        ErrorKind::IsADirectory => "name a file, not a directory",
+        ErrorKind::PermissionDenied => "make it readable for the user the gateway runs as",
+        _ => "check its disk, or bring it back from a backup",
+    }
 }

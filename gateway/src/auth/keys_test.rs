@@ -214,8 +214,12 @@ fn unusable_key_files_are_refused_at_start() {
         assert!(error.contains(reason), "{error}");
     }
     let data = tempfile::tempdir().expect("a temporary directory");
-    let error = Keys::load(data.path(), Some(&data.path().join("gone"))).expect_err("no file").to_string();
+    let error = Keys::load(data.path(), Some(&data.path().join("gone"))).expect_err("no file");
+    // As the gateway prints it: with the chain of causes.
+    let error = format!("{:#}", anyhow::Error::from(error));
     assert!(error.contains("cannot read") && error.contains("gone"), "{error}");
+    assert_eq!(error.matches("No such file").count(), 1, "{error}");
+    assert!(error.ends_with("name a file that is there"), "{error}");
 }
 
 #[test]

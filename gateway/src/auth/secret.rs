@@ -16,6 +16,9 @@ use super::limits::{KEY_FILE_BYTES_MAX, SECRET_BYTES_MIN};
 /// Random bytes in a new secret; 43 characters when written.
 const SECRET_RANDOM_BYTES: usize = 32;
 
+/// Where the embedded router keeps its store, beside the secret.
+const STORE_FOLDER: &str = "store";
+
 /// The key in `<data>/secret`, without its trailing newline; makes the file (mode 0600) and `data` where they are not there.
 ///
 /// # Errors
@@ -23,8 +26,15 @@ const SECRET_RANDOM_BYTES: usize = 32;
 pub(super) fn load_or_create(data: &Path) -> Result<Vec<u8>, KeyError> {
     let path = data.join("secret");
     match read(&path) {
-        Err(KeyError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            create(data, &path).map_err(|source| KeyError::Create { path: path.clone(), source })?;
+        Err(KeyError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+            create(data, &path).map_err(|cause| KeyError::Create { path: path.clone(), cause })?;
+            if has_store(data) {
+                tracing::warn!(
+                    secret = %path.display(),
+                    "the secret was not there and has been made anew: all tokens issued before are void, and everybody \
+                     has to sign in again; if it was lost, restore it from a backup and start again"
+                );
+            }
             read(&path)
         }
         other => other,
@@ -36,7 +46,7 @@ pub(super) fn load_or_create(data: &Path) -> Result<Vec<u8>, KeyError> {
 /// # Errors
 /// It cannot be read, or is larger.
 pub(super) fn read_bounded(path: &Path) -> Result<(Vec<u8>, fs::Metadata), KeyError> {
-    let failed = |source| KeyError::Read { path: path.to_owned(), source };
+    let failed = |cause| KeyError::Read { path: path.to_owned(), cause };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mut bytes = Vec::new();
@@ -45,6 +55,11 @@ pub(super) fn read_bounded(path: &Path) -> Result<(Vec<u8>, fs::Metadata), KeyEr
         return Err(KeyError::Large { path: path.to_owned() });
     }
     Ok((bytes, metadata))
+}
+
+/// Whether a gateway has run on this data before: the store's folder is there and has something in it.
+fn has_store(data: &Path) -> bool {
+    fs::read_dir(data.join(STORE_FOLDER)).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
@@ -141,7 +156,8 @@ mod tests {
         assert!(with(&"x".repeat(100_000), 0o600).contains("larger than"));
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("a directory in its place");
-        assert!(load_or_create(data.path()).expect_err("refused").to_string().contains("cannot read"));
+        let error = load_or_create(data.path()).expect_err("refused").to_string();
+        assert!(error.contains("cannot read") && error.ends_with("name a file, not a directory"), "{error}");
     }
 
     #[test]
@@ -151,5 +167,24 @@ mod tests {
         fs::write(&file, "").expect("written");
         let error = load_or_create(&file).expect_err("refused").to_string();
         assert!(error.contains("file/secret"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_made_anew_beside_a_store_is_warned_of() {
+        let log = |data: &Path| {
+            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            let writer = std::sync::Mutex::new(file.reopen().expect("opened"));
+            let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+            tracing::subscriber::with_default(subscriber, || load_or_create(data).expect("made or read"));
+            fs::read_to_string(file.path()).expect("text")
+        };
+        let data = data();
+        assert_eq!(log(data.path()), "", "a first start");
+        fs::create_dir(data.path().join(STORE_FOLDER)).expect("made");
+        fs::write(data.path().join(STORE_FOLDER).join("journal"), "").expect("written");
+        assert_eq!(log(data.path()), "", "the secret is there");
+        fs::remove_file(data.path().join("secret")).expect("removed");
+        let told = log(data.path());
+        assert!(told.contains("WARN") && told.contains("all tokens issued before are void"), "{told}");
     }
 }

@@ -38,17 +38,20 @@ pub trait Accounts: Send + Sync + 'static {
     fn password_hash(&self, user: u64) -> Result<Option<String>, AccountsUnavailable>;
 }
 
-#[derive(Deserialize)]
+/// Fields of any type, or none: [`body`] says which one is wrong.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct NewUser {
     user: Value,
-    password: String,
+    password: Value,
 }
 
-#[derive(Deserialize)]
+/// As [`NewUser`].
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Login {
     user: Value,
-    password: String,
-    #[serde(default)]
+    password: Value,
     device: Value,
 }
 
@@ -60,6 +63,7 @@ pub(super) async fn sign_up(
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let accounts = shared.accounts()?;
     let user = body::user(&user)?;
+    let password = body::password(password)?;
     check_length(&password)?;
     shared.throttle.address(peer.ip())?;
     let reader = Arc::clone(&accounts);
@@ -85,6 +89,7 @@ pub(super) async fn log_in(
 ) -> Result<Json<Value>, Refusal> {
     let accounts = shared.accounts()?;
     let user = body::user(&user)?;
+    let password = body::password(password)?;
     let device = body::device(&device)?;
     shared.throttle.address(peer.ip())?;
     shared.throttle.user(user)?;

@@ -60,11 +60,24 @@ pub(super) fn user(value: &Value) -> Result<u64, Refusal> {
     let user = match value {
         Value::String(text) => user_number(text),
         Value::Number(number) => user_number(&number.to_string()),
+        Value::Null => return Err(Refusal::bad_request("\"user\" is missing.")),
         _ => None,
     };
     user.ok_or_else(|| {
         Refusal::bad_request("\"user\" must be a number from 1 to 9223372036854775807, digits only.")
     })
+}
+
+/// A password, which only text is.
+///
+/// # Errors
+/// 400 for anything else.
+pub(super) fn password(value: Value) -> Result<String, Refusal> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Null => Err(Refusal::bad_request("\"password\" is missing.")),
+        _ => Err(Refusal::bad_request("\"password\" must be text.")),
+    }
 }
 
 /// A device number, as a JSON number or a string; 1 where there is none.

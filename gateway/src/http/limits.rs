@@ -66,6 +66,9 @@ pub const THROTTLE_KEYS_MAX: usize = 65_536;
 /// How often at most a full rate limiter is swept, in milliseconds.
 pub const THROTTLE_SWEEP_MS_MIN: u64 = 1_000;
 
+/// The longest public URL an operator may name: it goes into a header of every page. Longer: refused at start.
+pub const PUBLIC_URL_BYTES_MAX: usize = 512;
+
 /// How long a token of `POST /v1/login` is good unless configured, in seconds: 30 days.
 pub const TOKEN_TTL_S: u64 = 30 * 24 * 3600;
 

@@ -8,7 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
@@ -64,6 +64,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/users", post(accounts::sign_up))
         .route("/v1/login", post(accounts::log_in))
         .route("/v1/config", get(config))
+        .route("/v1/ws", any(sessions))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
@@ -125,4 +126,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 /// What the page needs to know: `{"websocket": "ws://..."}`.
 async fn config(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Json<Value> {
     Json(json!({ "websocket": shared.config.websocket.url(host(&headers)) }))
+}
+
+/// 404 for who takes this port for the WebSocket's.
+async fn sessions(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Refusal {
+    let url = shared.config.websocket.url(host(&headers));
+    Refusal::new(StatusCode::NOT_FOUND, format!("This is the HTTP port: sessions are at {url}, not here."))
 }

@@ -2,18 +2,62 @@
 
 use std::net::SocketAddr;
 
+use axum::http::Uri;
 use axum::http::uri::Authority;
+
+use super::limits::PUBLIC_URL_BYTES_MAX;
 
 /// Where the page finds the gateway's WebSocket.
 #[derive(Debug, Clone)]
 pub enum WebSocketAddress {
     /// The address the gateway is bound to. Behind 0.0.0.0 or ::, the page takes the host name it was itself called by.
     Bound(SocketAddr),
-    /// A URL such as `wss://chat.example.org/v1/ws`, for gateways behind a proxy.
+    /// A URL such as `wss://chat.example.org/v1/ws`, for gateways behind a proxy; see [`WebSocketAddress::public`].
     Public(String),
 }
 
 impl WebSocketAddress {
+    /// The address behind which a proxy reaches the gateway, such as `wss://chat.example.org/v1/ws`.
+    ///
+    /// # Errors
+    /// A line for the operator where the text is no `ws://` or `wss://` URL, or has a user, a query or a fragment: the page adds
+    /// a query of its own, and tells everybody the rest.
+    pub fn public(text: &str) -> Result<Self, String> {
+        let refused =
+            |why: &str| Err(format!("{text:?} {why}; give a URL such as wss://chat.example.org/v1/ws"));
+        if text.len() > PUBLIC_URL_BYTES_MAX {
+            return Err(format!("the URL is longer than {PUBLIC_URL_BYTES_MAX} bytes"));
+        }
+        if !["ws://", "wss://"].iter().any(|scheme| starts_with_ignoring_case(text, scheme)) {
+            return refused("does not begin with ws:// or wss://");
+        }
+        if text.contains('#') {
+            return refused("has a fragment (#), which a WebSocket URL must not have (RFC 6455 section 3)");
+        }
+        let Ok(uri) = text.parse::<Uri>() else { return refused("is no URL") };
+        let (Some(authority), path) = (uri.authority(), uri.path()) else { return refused("names no host") };
+        if authority.as_str().contains('@') {
+            return refused("names a user, and everybody would learn that");
+        }
+        if authority.host().is_empty() || host_name(authority.as_str()).is_none() {
+            return refused("names no host");
+        }
+        if authority.as_str().len() > authority.host().len()
+            && authority.port_u16().is_none_or(|port| port == 0)
+        {
+            return refused("has no valid port behind its host");
+        }
+        if uri.query().is_some() {
+            return refused("has a query (?), where the page puts its token");
+        }
+        if path == "/" {
+            return refused(
+                "has no path: the gateway's sessions are at /v1/ws unless the proxy says otherwise",
+            );
+        }
+        Ok(Self::Public(text.to_owned()))
+    }
+
     /// The URL for a page that was asked for with this `Host` header.
     pub(super) fn url(&self, host: Option<&str>) -> String {
         match self {
@@ -34,6 +78,10 @@ impl WebSocketAddress {
         let plain = origin.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:/".contains(&byte));
         if plain { origin } else { "ws: wss:".to_owned() }
     }
+}
+
+fn starts_with_ignoring_case(text: &str, start: &str) -> bool {
+    text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
 }
 
 /// The host of a `Host` header, without its port, if it is a name or an address: it goes into a header and a URL.
@@ -81,8 +129,38 @@ mod tests {
 
     #[test]
     fn a_public_url_wins() {
-        let address = WebSocketAddress::Public("wss://chat.example.org/v1/ws".to_owned());
+        let address = WebSocketAddress::public("wss://chat.example.org/v1/ws").expect("a URL");
         assert_eq!(address.url(Some("other")), "wss://chat.example.org/v1/ws");
         assert_eq!(address.csp_source(Some("other")), "wss://chat.example.org");
+    }
+
+    #[test]
+    fn public_urls_are_checked() {
+        for url in
+            ["ws://10.0.0.1:8443/v1/ws", "wss://[2001:db8::1]:443/chat/v1/ws", "WSS://chat.example.org/v1/ws"]
+        {
+            assert_eq!(WebSocketAddress::public(url).expect("a URL").url(None), url);
+        }
+        let long = format!("wss://chat.example.org/{}", "a".repeat(PUBLIC_URL_BYTES_MAX));
+        for (url, reason) in [
+            ("", "does not begin with ws://"),
+            ("wss://chat example/v1/ws", "is no URL"),
+            ("chat.example.org", "does not begin with ws://"),
+            ("chat.example.org/v1/ws", "does not begin with ws://"),
+            ("https://chat.example.org/v1/ws", "does not begin with ws://"),
+            ("/v1/ws", "does not begin with ws://"),
+            ("wss:///v1/ws", "is no URL"),
+            ("wss://:443/v1/ws", "host"),
+            ("wss://chat.example.org:0/v1/ws", "port"),
+            ("wss://chat.example.org:99999/v1/ws", "port"),
+            ("wss://me@chat.example.org/v1/ws", "names a user"),
+            ("wss://chat.example.org/v1/ws?x=1", "has a query"),
+            ("wss://chat.example.org/v1/ws#x", "has a fragment"),
+            ("wss://chat.example.org", "has no path"),
+            (&long, "longer than"),
+        ] {
+            let error = WebSocketAddress::public(url).expect_err(url);
+            assert!(error.contains(reason), "{error}");
+        }
     }
 }

@@ -139,6 +139,21 @@ impl Browser {
         Ok(first)
     }
 
+    /// The window this browser's steps go to.
+    pub async fn window(&self) -> Result<WindowHandle> {
+        Ok(self.client.window().await?)
+    }
+
+    /// The next steps go to another window; none is closed.
+    pub async fn switch_to(&self, window: &WindowHandle) -> Result<()> {
+        Ok(self.client.switch_to_window(window.clone()).await?)
+    }
+
+    /// Loads the page anew.
+    pub async fn reload(&self) -> Result<()> {
+        Ok(self.client.refresh().await?)
+    }
+
     /// Closes this window and returns to another.
     pub async fn back_to(&self, window: WindowHandle) -> Result<()> {
         self.client.close_window().await?;
@@ -229,13 +244,13 @@ impl Browser {
         self.until("heartbeats", beats, |seen| *seen >= count).await.map(drop)
     }
 
-    /// Spoils the token this browser keeps and loads the page anew.
+    /// Spoils the token this window keeps and loads the page anew.
     pub async fn spoil_token(&self) -> Result<()> {
-        let script = "const key = 'roost.v1.signed-in';
-            const account = JSON.parse(localStorage.getItem(key));
-            localStorage.setItem(key, JSON.stringify({ ...account, token: `${account.token}x` }));";
+        let script = "const key = 'roost.v1.tab';
+            const account = JSON.parse(sessionStorage.getItem(key));
+            sessionStorage.setItem(key, JSON.stringify({ ...account, token: `${account.token}x` }));";
         self.client.execute(script, vec![]).await?;
-        Ok(self.client.refresh().await?)
+        self.reload().await
     }
 
     /// The open conversation, a line a message: `in <text>` or `out <state> <text>`.

@@ -113,6 +113,14 @@ impl Chat {
     fn welcome(&self, state: &mut State, link: &Rc<Link>, welcome: &Welcome) {
         self.context.ledger.borrow_mut().welcomed(self.client, welcome.acknowledged, welcome.head);
         state.standing = Standing::Welcomed;
+        let asked = self.context.shared.options.cli.payload_bytes;
+        let most = welcome.payload_bytes_max;
+        // 0 is a server that does not say.
+        if most > 0 && asked > most as usize {
+            let _ = self.context.shared.ruled_out.set(format!(
+                "--payload-bytes {asked} is more than this server takes: its Welcome says payload_bytes_max {most}"
+            ));
+        }
         if welcome.heartbeat_s > 0 {
             state.heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_s));
         }

@@ -14,6 +14,9 @@ use std::time::Duration;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket, accept_hdr};
 
+/// What its Welcome names.
+pub const PAYLOAD_BYTES_MAX: u32 = 128;
+
 /// What the server does wrong, with each twentieth message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatFault {
@@ -141,8 +144,15 @@ impl Session<'_> {
             let user = store.users.entry(self.user).or_default();
             (user.acknowledged, user.events.len() as u64)
         };
-        let welcome =
-            Welcome { user: self.user, device: 1, acknowledged, head, heartbeat_s: 1, ..Welcome::default() };
+        let welcome = Welcome {
+            user: self.user,
+            device: 1,
+            acknowledged,
+            head,
+            heartbeat_s: 1,
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            ..Welcome::default()
+        };
         self.send(0, server_frame::Body::from(welcome));
         acknowledged
     }
