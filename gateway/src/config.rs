@@ -73,6 +73,9 @@ pub struct Options {
     /// Public key (PEM: Ed25519 or RSA) or JWKS file that tokens may be signed with, besides the secret
     #[arg(long, value_name = "FILE")]
     jwt_key_file: Option<PathBuf>,
+    /// Where a proxy serves the WebSocket, for the web page, like <wss://chat.example.org/v1/ws> [default: --listen]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
     /// Router threads [default: one for two cores]
     #[arg(long, value_name = "N")]
     router_threads: Option<u16>,
@@ -101,6 +104,8 @@ pub struct Config {
     pub auth: AuthKind,
     /// More keys for tokens.
     pub jwt_key_file: Option<PathBuf>,
+    /// Where a proxy serves the WebSocket.
+    pub public_url: Option<String>,
     /// Router threads.
     pub router_threads: u16,
     /// Places in each shard's table of direct descriptors.
@@ -141,6 +146,7 @@ impl Options {
             heartbeat_s: self.heartbeat_s.or(file.heartbeat_s).unwrap_or(240),
             auth: self.auth.or(file.auth).unwrap_or_default(),
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
+            public_url: self.public_url.or(file.public_url),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
             descriptors: descriptors as u32,
         };

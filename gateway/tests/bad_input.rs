@@ -258,6 +258,9 @@ fn what_keeps_a_gateway_from_starting_is_said_in_one_line() {
 
     assert_refused(&run(data.path(), &["--shards", "many"]), &["'many'", "--shards", "--help"]);
     assert_refused(&run(data.path(), &["--sharts", "2"]), &["--sharts"]);
+    let name = Command::new(gateway_binary().expect("built")).args(["--listen", "localhost:9000"]).output();
+    assert_refused(&name.expect("it runs"), &["'localhost:9000'", "like 127.0.0.1:9000"]);
+    assert_refused(&run(data.path(), &["--public-url", "chat.example.org"]), &["public_url", "wss://"]);
 }
 
 #[test]

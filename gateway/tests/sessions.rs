@@ -327,6 +327,13 @@ fn ipv4_ipv6_and_dual_stack() {
 }
 
 #[test]
+fn the_page_is_told_where_a_proxy_serves() {
+    let gateway = gateway(&["--public-url", "wss://chat.example.org/v1/ws"]);
+    let (status, config) = gateway.request("GET", "/v1/config", "").expect("answered");
+    assert_eq!((status, config.contains("wss://chat.example.org/v1/ws")), (200, true), "{config}");
+}
+
+#[test]
 fn by_default_only_loopback_is_served() {
     let addresses: BTreeSet<String> = [gateway(&[])]
         .iter()

@@ -55,8 +55,11 @@ enum News {
 /// # Errors
 /// Something an operator has to put right: an address, a folder, a key, the kernel's io_uring.
 pub fn start(config: &Config) -> Result<Running> {
+    let public = config.public_url.as_deref().map(WebSocketAddress::public).transpose();
+    let public = public.map_err(|why| anyhow!("public_url: {why}"))?;
     let listeners = listen::listeners(config.listen, config.shards)?;
     let ws = listeners[0].local_addr()?;
+    let websocket = public.unwrap_or(WebSocketAddress::Bound(ws));
     let http_listener = listen::http_listener(config.http)?;
     fs::create_dir_all(&config.data)
         .with_context(|| format!("{}: the data folder cannot be made (--data)", config.data.display()))?;
@@ -89,8 +92,7 @@ pub fn start(config: &Config) -> Result<Running> {
             .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
         metrics: Arc::new(metrics::registry(stats, router.as_ref().map(Router::handle))),
     };
-    let http_config =
-        HttpConfig { websocket: WebSocketAddress::Bound(ws), token_ttl_s: http::limits::TOKEN_TTL_S };
+    let http_config = HttpConfig { websocket, token_ttl_s: http::limits::TOKEN_TTL_S };
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
     watch_signals(sender)?;

@@ -46,8 +46,9 @@ pub fn guard(store: &Path) -> Result<(), StartError> {
             Tail::Torn => torn.push(Torn { number, path, from: found.whole_end, to: found.used_end }),
             Tail::Damaged => {
                 let reason = format!(
-                    "its journal {number}.jnl cannot be read from byte {} on, and {} bytes of it stand there; nothing was \
-                     changed",
+                    "its journal {number}.jnl cannot be read from byte {0} on, and {1} bytes of it stand there; nothing was \
+                     changed; after a power cut they may be what nobody was told of, and can be given up with `truncate -s \
+                     {0} {number}.jnl`",
                     found.whole_end,
                     found.used_end - found.whole_end
                 );

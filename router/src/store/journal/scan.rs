@@ -73,7 +73,7 @@ pub fn scan(file: &File, seqno_next: u64) -> io::Result<Scan> {
                 scan.tail = if last.is_some_and(|last| is_end(&last)) { Tail::Damaged } else { Tail::Torn };
                 break;
             }
-            Found::Finished => {
+            Found::Finished | Found::Foreign => {
                 scan.tail = Tail::Damaged;
                 break;
             }
@@ -99,6 +99,8 @@ enum Found {
     Finished,
     /// Something that fjall does not write.
     Unfit,
+    /// It begins with what no batch begins with, whether its first byte reached the disk or not.
+    Foreign,
 }
 
 /// Reads the batch at the cursor.
@@ -106,6 +108,9 @@ fn batch(cursor: &mut Cursor, seqno_min: u64) -> io::Result<Found> {
     let Some([tag, rest @ ..]) = cursor.take::<START_BYTES>()? else { return Ok(Found::Short) };
     let count = u32::from_le_bytes(part(&rest, 0));
     let seqno = u64::from_le_bytes(part(&rest, 4));
+    if tag != START && tag != 0 {
+        return Ok(Found::Foreign);
+    }
     if tag != START || count == 0 || seqno < seqno_min {
         return Ok(Found::Unfit);
     }
