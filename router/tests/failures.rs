@@ -45,7 +45,9 @@ fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
         bob.messages(1);
         store.fail(true);
         alice.send(2, 2, "b", "refused");
-        assert_eq!(alice.error(2).code, Code::UNAVAILABLE);
+        let refused = alice.error(2);
+        assert_eq!(refused.code, Code::UNAVAILABLE);
+        assert!(refused.retry_after_ms > 0, "it says when to try again");
         // A new user needs a write and is sent away; a known one comes and goes as ever.
         let carol = Client::attach(&handle, &shards, 3, 3, 1);
         let effects = shards.wait(carol.session, "close", |effects| effects.len() >= 2);

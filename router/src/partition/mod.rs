@@ -72,6 +72,13 @@ impl Output {
         self.frame(session, reply_to, Some(error.into()));
     }
 
+    /// Answers that nothing was stored, and when it may be worth trying again.
+    pub fn unavailable(&mut self, session: SessionId, reply_to: u32, retry_after_ms: u32) {
+        let message = "nothing was stored, send again".to_owned();
+        let error = Error { code: Code::UNAVAILABLE.into(), message, retry_after_ms };
+        self.frame(session, reply_to, Some(error.into()));
+    }
+
     fn done(&mut self, session: SessionId, reply_to: u32) {
         if reply_to != 0 {
             self.frame(session, reply_to, None);

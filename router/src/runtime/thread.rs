@@ -16,7 +16,6 @@ use crate::{
     store::Batch,
 };
 use crossbeam::channel::{Receiver, Select};
-use roost_proto::v1::Code;
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -331,7 +330,7 @@ impl Thread {
         let Some(origin) = item.origin() else { return };
         add(&self.shared.counters.refused, 1);
         let session = session_of(origin);
-        self.out.error(session, origin.id, Code::UNAVAILABLE, "nothing was stored, send again");
+        self.out.unavailable(session, origin.id, limits::RECOVER_MS as u32);
         if matches!(item.work, Work::Apply(Body::Attach(_))) {
             let reason = "the store is not available, come back later";
             self.out
