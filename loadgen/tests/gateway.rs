@@ -15,16 +15,6 @@ use std::sync::{Mutex, PoisonError};
 /// One run at a time: two would measure each other.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-/// The gateway of this build profile, built now where it was not.
-fn build_gateway() {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let release = test.components().any(|part| part.as_os_str() == "release");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "-p", "roost-gateway", "--bin", "roost-gateway"]);
-    cargo.args(release.then_some("--release"));
-    assert!(cargo.status().expect("cargo runs, it runs this test").success(), "roost-gateway does not build");
-}
-
 fn chat_arguments(ws: SocketAddr, data: &Path) -> Vec<String> {
     let url = format!("ws://{ws}/v1/ws");
     let secret = data.join("secret");
@@ -51,7 +41,6 @@ fn assert_clean(code: i32, report: &Value) {
 #[test]
 fn chat_with_2000_clients_is_clean() {
     let _turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    build_gateway();
     let gateway = Gateway::start(&[]).unwrap();
     let pid = gateway.pid().to_string();
     let arguments = chat_arguments(gateway.ws, gateway.data());
@@ -64,7 +53,6 @@ fn chat_with_2000_clients_is_clean() {
 #[test]
 fn chat_stays_clean_while_the_gateway_is_killed_and_started_anew() {
     let _turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    build_gateway();
     let mut gateway = Gateway::start(&[]).unwrap();
     let told = gateway.data().join("report.json");
     let arguments = chat_arguments(gateway.ws, gateway.data());
@@ -93,7 +81,6 @@ fn chat_stays_clean_while_the_gateway_is_killed_and_started_anew() {
 #[test]
 fn echo_and_idle_run_against_the_echo_backend() {
     let _turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    build_gateway();
     let gateway = Gateway::start(&["--backend", "echo"]).unwrap();
     let (url, pid) = (format!("ws://{}/any", gateway.ws), gateway.pid().to_string());
     for (scenario, rate) in [("echo", "2000"), ("echo", "0"), ("idle", "0")] {
