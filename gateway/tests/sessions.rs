@@ -57,20 +57,50 @@ fn users_on_all_shards_exchange_messages_in_both_encodings() {
     }
 }
 
+/// The request head of an upgrade.
+fn head(gateway: &Gateway, user: u64, device: u32) -> String {
+    let token = gateway.token(user, device).expect("a token");
+    format!(
+        "GET /v1/ws?access_token={token} HTTP/1.1\r\nHost: roost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+/// A short text, masked with zeroes.
+fn frame(text: &str) -> Vec<u8> {
+    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+#[test]
+fn a_device_too_many_stores_nothing_even_with_its_upgrade() {
+    let gateway = gateway(&[]);
+    drop(connect(&gateway, BOB, 1));
+    for device in 1..=32 {
+        drop(connect(&gateway, ALICE, device));
+    }
+    let send = frame(&format!("{{\"id\":5,\"send\":{{\"to\":{{\"user\":{BOB}}},\"clientId\":\"AQ==\"}}}}"));
+    let mut stream = TcpStream::connect(gateway.ws).expect("connected");
+    stream.write_all(&[head(&gateway, ALICE, 33).as_bytes(), &send].concat()).expect("written");
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).expect("closed");
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("FORBIDDEN") && !said.contains("\"replyTo\":5"), "{said}");
+    // The answer to a later message of another device comes after whatever the refused one has stored.
+    let (mut alice, _) = connect(&gateway, ALICE, 1);
+    alice.say(BOB, b"2", b"allowed").expect("sent");
+    let (_, welcome) = connect(&gateway, BOB, 1);
+    assert_eq!(welcome.head, 1, "only what a known device sent");
+}
+
 #[test]
 fn the_welcome_comes_first_even_when_frames_come_with_the_upgrade() {
     let gateway = gateway(&["--router-threads", "4"]);
     for user in 1..=40 {
-        let token = gateway.token(user, 1).expect("a token");
-        let head = format!(
-            "GET /v1/ws?access_token={token} HTTP/1.1\r\nHost: roost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
+        let head = head(&gateway, user, 1);
         // To a number whose home may be any thread; masked with zeroes.
         let json =
             format!("{{\"id\":5,\"send\":{{\"to\":{{\"user\":{}}},\"clientId\":\"AQ==\"}}}}", user + 1_000);
         let heartbeat = "{\"id\":4}";
-        let frame = |text: &str| [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
         let frame = [frame(heartbeat), frame("not JSON"), frame(&json)].concat();
         let mut stream = TcpStream::connect(gateway.ws).expect("connected");
         stream.write_all(&[head.as_bytes(), &frame].concat()).expect("written");

@@ -92,7 +92,9 @@ impl<R: Ring> Shard<R> {
         };
         let session = self.session(slot);
         let (user, device) = (identity.user, identity.device);
-        for ask in std::mem::take(&mut self.asks) {
+        // Taken and put back, so that its memory serves every message.
+        let mut asks = std::mem::take(&mut self.asks);
+        for ask in asks.drain(..) {
             let request = match ask {
                 Ask::Attach => {
                     self.slab[slot].flags.set(ATTACHED, true);
@@ -102,6 +104,7 @@ impl<R: Ring> Shard<R> {
             };
             self.submit(request);
         }
+        self.asks = asks;
         if self.backlog.len() > limits::BACKLOG_REQUESTS_MAX {
             self.say_close(slot, close_code::TRY_AGAIN_LATER, "the gateway is overloaded; come back later");
         } else if !self.backlog.is_empty() {
