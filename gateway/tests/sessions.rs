@@ -330,6 +330,11 @@ fn a_second_sigterm_exits_at_once() {
     let mut slow = TcpStream::connect(gateway.ws).expect("connected");
     slow.write_all(b"GET /v1/ws HT").expect("written");
     assert_eq!(gateway.request("GET", "/readyz", "").expect("answered").0, 200);
+    // A drain waits only for who was accepted before it.
+    let metrics = || gateway.request("GET", "/metrics", "").expect("answered").1;
+    while !metrics().lines().any(|line| line.starts_with("roost_connections{") && line.ends_with(" 1")) {
+        std::thread::yield_now();
+    }
     gateway.signal("TERM").expect("signalled");
     while gateway.request("GET", "/readyz", "").expect("answered").0 == 200 {
         std::thread::yield_now();
