@@ -108,8 +108,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Router threads.
     pub router_threads: u16,
-    /// Places in each shard's table of direct descriptors.
-    pub descriptors: u32,
+    /// Places in each ring's table of direct descriptors.
+    pub ring_places: u32,
 }
 
 /// One line: what is wrong with the configuration and what to do.
@@ -133,8 +133,10 @@ impl Options {
             .map_or(1, usize::from)
             .min(usize::from(limits::SHARDS_MAX)) as u16;
         let shards = self.shards.or(file.shards).unwrap_or(cores);
-        let descriptors = files_max.min(limits::RING_DESCRIPTORS_MAX);
-        let room = descriptors.saturating_sub(u64::from(limits::DESCRIPTOR_HEADROOM)) * u64::from(shards);
+        let ring_places = files_max.min(limits::RING_PLACES_MAX.into());
+        // A ring takes one file of the process, the connections in it none.
+        let rings = files_max.saturating_sub(limits::PROCESS_FILES_RESERVED) / u64::from(shards.max(1));
+        let room = ring_places * rings.min(limits::RINGS_MAX as u64) * u64::from(shards);
         let config = Config {
             listen: self.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
             http: self.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9080))),
@@ -148,15 +150,15 @@ impl Options {
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
             public_url: self.public_url.or(file.public_url),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
-            descriptors: descriptors as u32,
+            ring_places: ring_places as u32,
         };
-        config.check(room)?;
+        config.check(room, files_max)?;
         Ok(config)
     }
 }
 
 impl Config {
-    fn check(&self, room: u64) -> Result<(), ConfigError> {
+    fn check(&self, room: u64, files_max: u64) -> Result<(), ConfigError> {
         within("shards", self.shards.into(), 1, limits::SHARDS_MAX.into())?;
         within("router_threads", self.router_threads.into(), 1, limits::SHARDS_MAX.into())?;
         within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
@@ -164,14 +166,14 @@ impl Config {
         if room == 0 {
             return Err(ConfigError(format!(
                 "the limit of open files leaves no room for connections; raise it to more than {} (ulimit -n)",
-                limits::DESCRIPTOR_HEADROOM
+                limits::PROCESS_FILES_RESERVED + u64::from(self.shards)
             )));
         }
         if self.max_connections > room {
             return Err(ConfigError(format!(
                 "max_connections = {}: {} shards hold at most {room} connections with a limit of {} open files; \
                  lower it, or raise the limit (ulimit -n) or the number of shards",
-                self.max_connections, self.shards, self.descriptors
+                self.max_connections, self.shards, files_max
             )));
         }
         within("max_connections", self.max_connections, 1, room)
@@ -249,7 +251,7 @@ mod tests {
             (["--shards", "0"], "shards = 0: must be between 1 and 256"),
             (["--heartbeat-s", "999999"], "heartbeat_s = 999999"),
             (["--max-message-bytes", "0"], "max_message_bytes = 0"),
-            (["--max-connections", "99999999"], "max_connections = 99999999: "),
+            (["--max-connections", "99999999999"], "max_connections = 99999999999: "),
         ] {
             let error = resolve(&arguments).expect_err("out of range");
             assert!(error.contains(part), "{error}");

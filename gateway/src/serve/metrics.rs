@@ -45,9 +45,14 @@ const COUNTERS: &[Column] = &[
     ("frames_sent", "Frames of the router that were sent", |stats| &stats.frames_sent),
     ("received_bytes", "Bytes that came", |stats| &stats.bytes_received),
     ("sent_bytes", "Bytes that were sent", |stats| &stats.bytes_sent),
-    ("receive_buffers_exhausted", "Receives that found no buffer and were armed again", |stats| {
+    ("receive_buffers_exhausted", "Multishot receives that found no provided buffer", |stats| {
         &stats.receive_buffers_exhausted
     }),
+    ("read_buffers_exhausted", "Reads that had to wait for a read buffer", |stats| {
+        &stats.read_buffers_exhausted
+    }),
+    ("became_busy", "Connections that went from the poll to multishot receive", |stats| &stats.became_busy),
+    ("ring_failures", "Further io_urings that could not be opened", |stats| &stats.ring_failures),
     ("router_full", "Requests the router's queue had no room for at first", |stats| &stats.router_full),
     ("corrupt_events", "Events of the store that could not be read", |stats| &stats.corrupt_events),
 ];
@@ -58,6 +63,17 @@ const GAUGES: &[Column] = &[
     ("assembly_bytes", "Bytes of partial input held", |stats| &stats.assembly_bytes),
     ("backlog_requests", "Requests held because the router's queue is full", |stats| &stats.backlog_requests),
     ("mailbox_effects", "Effects waiting for the shard", |stats| &stats.mailbox_effects),
+    ("rings", "io_urings open", |stats| &stats.rings),
+    ("ring_descriptors", "Direct descriptors in use", |stats| &stats.ring_descriptors),
+    ("ring_descriptors_max", "Places for direct descriptors in the rings that are open", |stats| {
+        &stats.ring_descriptors_max
+    }),
+    ("busy_connections", "Connections received by multishot receive", |stats| &stats.busy_connections),
+    ("read_buffers", "Read buffers in use", |stats| &stats.read_buffers),
+    ("read_waiting", "Connections that wait for a read buffer", |stats| &stats.read_waiting),
+    ("provided_buffers", "Buffers provided for multishot receives", |stats| &stats.provided_buffers),
+    ("slab_blocks", "Blocks of the slab that are mapped", |stats| &stats.slab_blocks),
+    ("slab_slots", "Slots in the mapped blocks of the slab", |stats| &stats.slab_slots),
 ];
 
 impl Collector for Shards {

@@ -177,21 +177,20 @@ impl Fleet<'_> {
         stats: Arc<Stats>,
         opened: mpsc::Sender<std::io::Result<()>>,
     ) -> Result<JoinHandle<()>> {
-        let descriptors = self.config.descriptors;
+        let ring_places = self.config.ring_places;
         let wake = mailbox.wake_descriptor()?;
         let uplink = self.router.map(|router| Box::new(RouterUplink(router.handle())) as Box<dyn Uplink>);
         let (rules, shared, news) = (Arc::clone(&self.rules), Arc::clone(&self.shared), self.news.clone());
         let (connections_max, heartbeat_s) = (self.config.max_connections, self.config.heartbeat_s);
         let run = move || {
             // The ring belongs to the thread that opens it.
-            let ring = match Uring::open(listener, wake, descriptors) {
+            let ring = match Uring::open(listener, wake, ring_places) {
                 Ok(ring) => ring,
                 Err(error) => return drop(opened.send(Err(error))),
             };
             let shard = Shard::new(Parts {
                 number,
                 ring,
-                descriptors,
                 rules,
                 connections_max,
                 heartbeat_s,
