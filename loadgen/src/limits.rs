@@ -101,6 +101,9 @@ pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// How long the workers may take to hand in their results at the end.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// Packets other than IPv4 that one look into a TUN queue passes over. Reached: the caller looks again.
+pub const FOREIGN_PACKETS_MAX: u32 = 64;
+
 /// The longest latency a histogram holds, in microseconds (an hour). Above: counted as this.
 pub const LATENCY_US_MAX: u64 = 3_600_000_000;
 
