@@ -1,11 +1,12 @@
 //! A run from its beginning to its report: workers, phases, measurements.
 
-use crate::host::{self, Memory};
+use crate::host::{self, Cpu, Network, Reading};
 use crate::ledger::Ledger;
 use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
 use crate::meters::{Counters, Meters};
 use crate::net;
-use crate::options::{Options, Scenario};
+use crate::options::{Kind, Options, Scenario};
+use crate::phantom;
 use crate::progress::Progress;
 use crate::report::{Latency, Report};
 use crate::scenario::{Chat, Echo, Idle};
@@ -31,11 +32,21 @@ const START_AFTER: Duration = Duration::from_millis(50);
 #[error("{0}")]
 pub struct Usage(String);
 
+impl Usage {
+    /// One line for the user.
+    pub fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 /// Runs the scenario and returns its report, not yet judged.
 ///
 /// # Errors
 /// [`Usage`] where the options ask for what cannot be; anything else where the run could not be made.
 pub fn run(options: Options) -> anyhow::Result<Report> {
+    if options.cli.kind == Kind::Phantom {
+        return phantom::run(options);
+    }
     let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
     let clients = options.cli.clients;
     if u64::from(clients) > fitting {
@@ -66,21 +77,21 @@ struct Run {
     phase: watch::Sender<Phase>,
     results: mpsc::Receiver<Results>,
     progress: Progress,
-    before: Memory,
+    before: Reading,
 }
 
 /// What was read at the ends of the measured part.
 struct Measured {
     duration_s: f64,
     sent: u64,
-    gateway_cpu_s: Option<f64>,
+    gateway_cpu: Option<Cpu>,
     generator_cpu_s: f64,
-    ready: Memory,
+    held: Reading,
 }
 
 impl Run {
     fn start(shared: Arc<Shared>) -> anyhow::Result<Self> {
-        let before = Memory::read(shared.options.cli.gateway_pid);
+        let before = Reading::take(shared.options.cli.gateway_pid);
         let (phase, receiver) = watch::channel(Phase::Ramp);
         let (sender, results) = mpsc::channel();
         let threads = shared.options.cli.threads;
@@ -132,19 +143,19 @@ impl Run {
     fn measure(&mut self) -> Measured {
         let options = &self.shared.options.cli;
         let (pid, duration) = (options.gateway_pid, Duration::from_secs(options.duration_s));
-        let ready = Memory::read(pid);
-        let cpu = (pid.and_then(host::cpu_s), host::own_cpu_s());
+        let ready = Reading::take(pid);
+        let cpu = (pid.and_then(Cpu::of), host::own_cpu_s());
         let begun = Instant::now() + START_AFTER;
         self.phase.send_replace(Phase::Run(self.shared.clock.now() + START_AFTER));
         self.wait("run", duration + START_AFTER, |_| false);
-        let held = Memory::read(pid);
+        let held = Reading::take(pid);
         Measured {
             duration_s: begun.elapsed().as_secs_f64(),
             sent: self.shared.counters.sent.load(Relaxed),
             // A gateway that was started anew meanwhile has another number: not measured.
-            gateway_cpu_s: cpu.0.zip(pid.and_then(host::cpu_s)).map(|(before, after)| after - before),
+            gateway_cpu: cpu.0.zip(pid.and_then(Cpu::of)).map(|(before, after)| after.since(&before)),
             generator_cpu_s: host::own_cpu_s() - cpu.1,
-            ready: if self.shared.options.cli.scenario == Scenario::Idle { held } else { ready },
+            held: if self.shared.options.cli.scenario == Scenario::Idle { held } else { ready },
         }
     }
 
@@ -204,6 +215,7 @@ impl Run {
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             scenario: options.scenario.name(),
+            kind: options.kind.name(),
             seed: options.seed,
             clients_target: options.clients,
             clients_connected: connected,
@@ -217,8 +229,7 @@ impl Run {
             latency_offline_us: Latency::from(&meters.latency_offline),
             closed_loop: shared.options.is_closed_loop(),
             send_rate_per_s: measured.sent as f64 / measured.duration_s,
-            memory_bytes_per_client: self.before.growth(&measured.ready, connected),
-            gateway_cpu_s: measured.gateway_cpu_s,
+            network: Network::read().since(&self.before.network),
             generator_cpu_s: measured.generator_cpu_s,
             generator_lag_us: Latency::from(&meters.lag),
             generator_write_us: Latency::from(&meters.write),
@@ -228,6 +239,8 @@ impl Run {
             host: host::host(),
             ..Report::default()
         };
+        report.measure(&self.before, &measured.held, connected);
+        report.spend(measured.gateway_cpu);
         report.count(&ledger.tally(&shared.plan));
         if options.scenario == Scenario::Echo {
             report.messages_unanswered = (shared.plan.len() as u64).saturating_sub(report.messages_sent);
