@@ -3,6 +3,7 @@
 use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
+use crate::options::Kind;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt::Write;
@@ -60,6 +61,8 @@ pub struct MemoryPerClient {
     pub host: Option<f64>,
     /// Growth of the generator's resident set.
     pub generator: Option<f64>,
+    /// `host` without `generator`: kernel, gateway and router, where nothing else on the machine grows meanwhile.
+    pub server: Option<f64>,
 }
 
 /// The machine the generator ran on.
@@ -207,6 +210,7 @@ impl Report {
             total: Some(0.0),
             host: Some(0.0),
             generator: Some(0.0),
+            server: Some(0.0),
         };
         let held = Memory { gateway_rss: Some(0), gateway_pss: Some(0), ..Memory::default() };
         Self {
@@ -315,7 +319,8 @@ impl Report {
         if let Some(kernel) = memory.kernel {
             let gateway =
                 memory.gateway.map_or("not measured (--gateway-pid)".into(), |bytes| format!("{bytes:.0}"));
-            writeln!(out, "  memory    bytes a client: kernel (both ends) {kernel:.0}, gateway {gateway}")?;
+            let ends = if self.kind == Kind::Phantom.name() { "" } else { " (both ends)" };
+            writeln!(out, "  memory    bytes a client: kernel{ends} {kernel:.0}, gateway {gateway}")?;
         }
         if let Some(cpu_s) = self.gateway_cpu_s {
             writeln!(out, "  gateway   {cpu_s:.2} s of CPU in {:.1} s", self.duration_s)?;

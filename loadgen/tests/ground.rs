@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use roost_client::harness::{Gateway, gateway_binary};
-use roost_loadgen::tun::loopback_up;
+use roost_loadgen::tun::{DEVICE, loopback_up};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -82,11 +82,11 @@ fn killed_it_leaves_no_gateway_no_namespace_and_no_device() {
     let namespace = wait_for("a namespace", || namespace_of(gateway));
     assert_ne!(Some(&namespace), namespace_of("self").as_ref());
     assert_eq!(namespace_of(generator.id()).as_ref(), Some(&namespace));
-    assert!(devices_of(gateway).contains("roost0"), "{}", devices_of(gateway));
+    assert!(devices_of(gateway).contains(DEVICE), "{}", devices_of(gateway));
     generator.kill().expect("SIGKILL");
     generator.wait().expect("waited for");
     wait_for("the end of the gateway", || (!is_inhabited(&namespace)).then_some(()));
-    assert!(!devices_of("self").contains("roost0"));
+    assert!(!devices_of("self").contains(DEVICE));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_gateway_in_a_namespace_of_its_own_is_joined_and_the_device_removed() {
             outside.join().expect("no panic")
         });
         assert_eq!(code, Some(0), "{told}");
-        assert!(!devices_of(&pid).contains("roost0"), "{}", devices_of(&pid));
+        assert!(!devices_of(&pid).contains(DEVICE), "{}", devices_of(&pid));
         let elsewhere = [&["--gateway-pid", &pid, "--url", "ws://127.0.0.1:1/"][..], &secret].concat();
         thread::scope(|scope| {
             let outside = scope.spawn(|| {

@@ -2,8 +2,9 @@
 
 use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket, TcpSlice, TransportSlice};
 use nix::sched::{CloneFlags, unshare};
+use roost_loadgen::host::Network;
 use roost_loadgen::tun::steer::queue_of;
-use roost_loadgen::tun::{Device, PACKET_BYTES_MAX, Queue, loopback_up};
+use roost_loadgen::tun::{DEVICE, Device, PACKET_BYTES_MAX, Queue, loopback_up};
 use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
@@ -28,7 +29,7 @@ fn in_a_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 fn device(queues: u32) -> (Device, Vec<Queue>) {
-    let (device, queues) = Device::open("roost0", queues, 1024).expect("a device");
+    let (device, queues) = Device::open(DEVICE, queues, 1024).expect("a device");
     loopback_up().expect("lo is up");
     device.up(SERVER, 15).expect("the device is up");
     (device, queues)
@@ -198,15 +199,31 @@ fn each_packet_comes_out_of_the_queue_of_its_destination() {
 #[test]
 fn a_queue_holds_as_many_packets_as_it_was_made_for() {
     in_a_namespace(|| {
-        let (device, mut queues) = Device::open("roost0", 1, 5000).expect("a device");
+        let (device, mut queues) = Device::open(DEVICE, 1, 5000).expect("a device");
         device.up(SERVER, 15).expect("the device is up");
         let socket = UdpSocket::bind(SocketAddr::from((SERVER, 0))).expect("a socket");
         // Some places are left for what the kernel sends by itself.
         for number in 0..4900_u16 {
             socket.send_to(&number.to_be_bytes(), (PHANTOM, 9)).expect("sent");
         }
+        assert_eq!(Network::read().device_drops, 0);
         for number in 0..4900_u16 {
             assert_eq!(next(&mut queues[0])[28..], number.to_be_bytes());
         }
+    });
+}
+
+#[test]
+fn what_finds_its_queue_full_is_dropped_and_counted() {
+    in_a_namespace(|| {
+        let (device, mut queues) = Device::open(DEVICE, 1, 10).expect("a device");
+        device.up(SERVER, 15).expect("the device is up");
+        let before = Network::read();
+        let socket = UdpSocket::bind(SocketAddr::from((SERVER, 0))).expect("a socket");
+        for number in 0..30_u16 {
+            socket.send_to(&number.to_be_bytes(), (PHANTOM, 9)).expect("sent");
+        }
+        assert!(Network::read().since(&before).device_drops >= 20);
+        assert_eq!(next(&mut queues[0])[28..], [0, 0], "the first ones stay");
     });
 }

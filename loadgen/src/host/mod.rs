@@ -83,14 +83,17 @@ impl Memory {
         let both =
             |before: Option<u64>, after| before.zip(after).and_then(|(before, after)| each(before, after));
         let kernel = each(self.slab, later.slab);
+        let host = each(self.used, later.used);
+        let generator = each(self.generator_rss, later.generator_rss);
         let gateway = both(self.gateway_rss, later.gateway_rss);
         MemoryPerClient {
             kernel,
             gateway,
             gateway_pss: both(self.gateway_pss, later.gateway_pss),
             total: kernel.zip(gateway).map(|(kernel, gateway)| kernel + gateway),
-            host: each(self.used, later.used),
-            generator: each(self.generator_rss, later.generator_rss),
+            host,
+            generator,
+            server: host.zip(generator).map(|(host, generator)| host - generator),
         }
     }
 }

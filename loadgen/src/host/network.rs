@@ -1,5 +1,8 @@
 //! What the kernel counts of TCP in a network namespace (/proc/net/snmp and /proc/net/netstat).
 
+use crate::tun::DEVICE as TUN_DEVICE;
+use procfs::FromRead;
+use procfs::net::InterfaceDeviceStatus;
 use serde::Serialize;
 
 /// Counts of TCP; of an interval where one was subtracted from a later one. The names in the kernel stand in brackets.
@@ -31,6 +34,8 @@ pub struct Network {
     pub checksum_errors: u64,
     /// Connections given up because of `tcp_mem` or `tcp_max_orphans`, which all namespaces share (`TCPAbortOnMemory`).
     pub aborts_on_memory: u64,
+    /// Packets for phantoms that found their queue of the TUN device full. TCP sends them again.
+    pub device_drops: u64,
 }
 
 impl Network {
@@ -38,7 +43,7 @@ impl Network {
     pub fn read() -> Self {
         let read =
             |file| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        Self::parse(&read("snmp"), &read("netstat"))
+        Self { device_drops: device_drops(), ..Self::parse(&read("snmp"), &read("netstat")) }
     }
 
     /// What was counted since `earlier`.
@@ -59,6 +64,7 @@ impl Network {
             segments_in_error: by(|network| network.segments_in_error),
             checksum_errors: by(|network| network.checksum_errors),
             aborts_on_memory: by(|network| network.aborts_on_memory),
+            device_drops: by(|network| network.device_drops),
         }
     }
 
@@ -80,8 +86,15 @@ impl Network {
             segments_in_error: tcp("InErrs"),
             checksum_errors: tcp("InCsumErrors"),
             aborts_on_memory: extended("TCPAbortOnMemory"),
+            device_drops: 0,
         }
     }
+}
+
+/// 0 where there is no such device, as in runs with kernel sockets.
+fn device_drops() -> u64 {
+    let devices = InterfaceDeviceStatus::from_file("/proc/thread-self/net/dev").map(|devices| devices.0);
+    devices.ok().and_then(|devices| Some(devices.get(TUN_DEVICE)?.sent_drop)).unwrap_or_default()
 }
 
 /// A group is two lines with the same beginning: the names, and the values in the same order.
@@ -124,6 +137,7 @@ IpExt: 99
             segments_in_error: 5,
             checksum_errors: 7,
             aborts_on_memory: 24,
+            device_drops: 0,
         };
         assert_eq!(network, expected);
         assert_eq!(Network::parse("", "TcpExt: ListenDrops"), Network::default());

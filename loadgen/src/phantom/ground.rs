@@ -8,7 +8,7 @@ use crate::limits::QUEUE_PACKETS;
 use crate::net;
 use crate::options::{Auth, Options, Scenario};
 use crate::run::Usage;
-use crate::tun::{Capture, Device, Queue};
+use crate::tun::{Capture, DEVICE, Device, Queue};
 use anyhow::{Context as _, bail};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -21,8 +21,6 @@ use std::time::Duration;
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Bits of the block's prefix.
 pub const PREFIX: u32 = 15;
-/// The device's name in the namespace.
-const DEVICE: &str = "roost0";
 
 /// The ground of a run. Dropped, it ends the gateway; namespace and device go with the last process and queue in them.
 #[derive(Debug)]

@@ -25,6 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use sys::Interface;
 
+/// The name of a run's device: a namespace has one at a time.
+pub const DEVICE: &str = "roost0";
+
 /// The longest IPv4 packet (RFC 791: a total length of 16 bits), and so what a read may bring.
 pub const PACKET_BYTES_MAX: usize = 65_535;
 
