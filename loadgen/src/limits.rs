@@ -119,7 +119,7 @@ pub const GATEWAY_LINE_BYTES_MAX: u64 = 4096;
 /// How often a gateway of ours is looked at while it is waited for.
 pub const GATEWAY_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a gateway of ours may take to drain after SIGTERM, and again after the second. Reached: SIGKILL.
-pub const GATEWAY_STOP_MAX: Duration = Duration::from_secs(15);
+pub const GATEWAY_STOP_MAX: Duration = Duration::from_mins(1);
 /// How long the kernel may take to end a process with millions of sockets. Reached: an error, and the process is left to it.
 pub const GATEWAY_REAP_MAX: Duration = Duration::from_mins(2);
 

@@ -2,12 +2,16 @@
 
 use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket, TcpSlice, TransportSlice};
 use nix::sched::{CloneFlags, unshare};
+use pcap_file::pcap::PcapReader;
 use roost_loadgen::host::Network;
 use roost_loadgen::tun::steer::queue_of;
-use roost_loadgen::tun::{DEVICE, Device, PACKET_BYTES_MAX, Queue, loopback_up};
+use roost_loadgen::tun::{Capture, DEVICE, Device, PACKET_BYTES_MAX, Queue, loopback_up};
 use socket2::{Domain, Socket, Type};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,6 +74,25 @@ fn tcp(packet: &[u8]) -> (Ipv4Addr, TcpSlice<'_>) {
     assert_eq!(header.header_checksum, header.calc_header_checksum());
     let Some(TransportSlice::Tcp(segment)) = sliced.transport else { panic!("no TCP segment") };
     (header.source.into(), segment)
+}
+
+/// What a segment's checksum has to be.
+fn checksum(packet: &[u8]) -> u16 {
+    let (_, segment) = tcp(packet);
+    let addresses = [12, 16].map(|at| <[u8; 4]>::try_from(&packet[at..at + 4]).expect("four bytes"));
+    segment
+        .to_header()
+        .calc_checksum_ipv4_raw(addresses[0], addresses[1], segment.payload())
+        .expect("it fits")
+}
+
+fn captured(path: &Path) -> Vec<Vec<u8>> {
+    let mut reader = PcapReader::new(File::open(path).expect("made")).expect("pcap");
+    let mut packets = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        packets.push(packet.expect("whole").data.into_owned());
+    }
+    packets
 }
 
 /// The answer to a segment, as a phantom would give it.
@@ -158,9 +181,13 @@ fn the_kernel_verifies_the_checksums_of_what_it_is_sent() {
 }
 
 #[test]
-fn data_comes_unsegmented() {
+fn data_comes_unsegmented_and_its_checksum_is_completed_in_a_capture() {
     in_a_namespace(|| {
         let (_device, mut queues) = device(1);
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("all.pcap");
+        let capture = Arc::new(Capture::create(&path, 100).expect("writable"));
+        queues[0].record(capture.clone());
         let socket = connecting(PHANTOM);
         let syn = next(&mut queues[0]);
         assert!(queues[0].send(&answer(&syn, "S")).expect("sent"));
@@ -175,6 +202,16 @@ fn data_comes_unsegmented() {
         // Without a segment size from the phantom's SYN a segment has at most 536 bytes (RFC 9293, section 3.7.1).
         assert!(segment.payload().len() > 2000, "{}", segment.payload().len());
         assert!(segment.payload().iter().all(|&byte| byte == 7));
+        assert_ne!(segment.checksum(), checksum(&data), "the kernel leaves it to the device");
+        capture.finish().expect("written");
+        let packets = captured(&path);
+        assert!(packets.contains(&answer(&syn, "S")), "both directions are in it");
+        let tcp_packets: Vec<_> =
+            packets.iter().filter(|packet| IpNumber(packet[9]) == IpNumber::TCP).collect();
+        assert!(tcp_packets.len() >= 4, "SYN, its answer, an acknowledgement, data");
+        for packet in tcp_packets {
+            assert_eq!(tcp(packet).1.checksum(), checksum(packet));
+        }
     });
 }
 

@@ -31,6 +31,7 @@ pub struct Gateway {
     /// Its data folder.
     pub data: PathBuf,
     told: Tail,
+    watch: Arc<Watch>,
     // Removed after the process has ended: fields are dropped in order, and `drop` comes first.
     _folder: Option<TempDir>,
 }
@@ -54,7 +55,7 @@ impl Gateway {
         command: &[OsString],
         server: Ipv4Addr,
         longest: Duration,
-        watch: &Watch,
+        watch: Arc<Watch>,
     ) -> anyhow::Result<Self> {
         let (program, arguments) = command.split_first().context("a command has a program")?;
         let program = find(program);
@@ -86,8 +87,8 @@ impl Gateway {
         let told = Tail::of(child.stderr.take());
         let ready = ready_line(child.stdout.take());
         let unspecified = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let mut gateway = Self { child, ws: unspecified, data, told, _folder: folder };
-        gateway.ws = gateway.wait_until_ready(&ready, server, longest, watch)?;
+        let mut gateway = Self { child, ws: unspecified, data, told, watch, _folder: folder };
+        gateway.ws = gateway.wait_until_ready(&ready, server, longest)?;
         Ok(gateway)
     }
 
@@ -105,18 +106,22 @@ impl Gateway {
         }
     }
 
-    /// Ends it: SIGTERM, which drains; later again, which ends at once; later SIGKILL.
+    /// Ends it: SIGTERM, which drains; later again, which ends at once; later SIGKILL. Where memory is short SIGKILL comes
+    /// at once: saying goodbye to millions of connections takes more of it.
     ///
     /// # Errors
     /// It did not end in order, with its last lines.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGKILL] {
-            let longest = if signal == Signal::SIGKILL { GATEWAY_REAP_MAX } else { GATEWAY_STOP_MAX };
+            let kills = signal == Signal::SIGKILL;
+            if self.watch.is_short() && !kills {
+                continue;
+            }
             if self.child.try_wait()?.is_none() {
                 // Its number is not given to another process before we have waited for it.
                 kill(Pid::from_raw(self.pid()), signal).context("cannot signal the gateway")?;
             }
-            match self.wait(longest)? {
+            match self.wait(if kills { GATEWAY_REAP_MAX } else { GATEWAY_STOP_MAX }, kills)? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => bail!("the gateway ended with {status}{}", self.told.last()),
                 None => (),
@@ -125,9 +130,9 @@ impl Gateway {
         bail!("the gateway (process {}) does not end", self.pid())
     }
 
-    fn wait(&mut self, longest: Duration) -> io::Result<Option<ExitStatus>> {
+    fn wait(&mut self, longest: Duration, is_killed: bool) -> io::Result<Option<ExitStatus>> {
         let end = Instant::now() + longest;
-        while Instant::now() < end {
+        while Instant::now() < end && (is_killed || !self.watch.is_short()) {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Some(status));
             }
@@ -141,14 +146,13 @@ impl Gateway {
         ready: &mpsc::Receiver<String>,
         server: Ipv4Addr,
         longest: Duration,
-        watch: &Watch,
     ) -> anyhow::Result<SocketAddrV4> {
         let end = Instant::now() + longest;
         loop {
             if let Ok(line) = ready.recv_timeout(GATEWAY_LOOK_EVERY) {
                 return Ok(address(&line, server)?);
             }
-            if let Some(reason) = watch.reason().or_else(|| self.ended()) {
+            if let Some(reason) = self.watch.reason().or_else(|| self.ended()) {
                 bail!("{reason}");
             }
             if Instant::now() > end {

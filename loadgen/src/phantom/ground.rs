@@ -35,7 +35,7 @@ pub struct Ground {
     pub hash_buckets: Option<u64>,
     gateway: Option<Gateway>,
     capture: Option<Arc<Capture>>,
-    watch: Watch,
+    watch: Arc<Watch>,
 }
 
 /// Makes the ground that `options` ask for. They then know the target, the credentials and the gateway's process. Call it
@@ -48,6 +48,7 @@ pub fn prepare(options: &mut Options) -> anyhow::Result<Ground> {
     // Inherited by the gateway, whose rings' tables are bounded by it.
     net::clients_fitting().context("cannot raise the limit of open files")?;
     let watch = Watch::start(options.cli.memory_floor_mb << 20).context("cannot watch over the run")?;
+    let watch = Arc::new(watch);
     let hash_buckets = match options.cli.gateway_pid {
         Some(pid) => {
             namespace::enter(pid)?;
@@ -72,7 +73,7 @@ pub fn prepare(options: &mut Options) -> anyhow::Result<Ground> {
         (None, pid, attached(options)?)
     } else {
         let longest = Duration::from_secs(options.cli.ready_s);
-        let gateway = Gateway::start(&options.cli.command, SERVER, longest, &watch)?;
+        let gateway = Gateway::start(&options.cli.command, SERVER, longest, watch.clone())?;
         introduce(options, &gateway)?;
         let (pid, server) = (gateway.pid(), gateway.ws);
         (Some(gateway), pid, server)

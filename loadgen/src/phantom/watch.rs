@@ -50,6 +50,11 @@ impl Watch {
         Ok(Self { signalled, short, _alive: alive })
     }
 
+    /// Whether memory ran short.
+    pub fn is_short(&self) -> bool {
+        self.short.get().is_some()
+    }
+
     /// Why the run has to end, in a sentence; `None` while it may go on.
     pub fn reason(&self) -> Option<String> {
         if self.signalled.load(Relaxed) {
