@@ -16,6 +16,7 @@ pub mod meters;
 pub mod net;
 pub mod options;
 pub mod payload;
+pub mod phantom;
 pub mod progress;
 pub mod report;
 pub mod run;
