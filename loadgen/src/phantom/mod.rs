@@ -1,8 +1,65 @@
 //! Phantom clients: TCP spoken in user space, a few bytes a client, with WebSocket and roost.v1 on top
 //! (docs/decisions/0007-phantom-clients.md).
+//!
+//! [`wire`] carries packets of [`packet`]; [`tcp`] makes connections of them, without I/O; [`core`] makes messages of these
+//! with [`handshake`] and [`frame`]; a role, as [`lean`], says what the phantoms do; [`engine`] is a thread of them.
 
 pub mod address;
+pub mod core;
+pub mod engine;
+pub mod frame;
+pub mod handshake;
+pub mod lean;
 pub mod limits;
 pub mod packet;
 pub mod tcp;
 pub mod wire;
+
+pub use engine::Tallies;
+
+use self::core::Core;
+use address::Addresses;
+use engine::Engine;
+use handshake::Upgrade;
+use lean::Lean;
+use limits::FLIGHTS_MAX;
+use packet::Endpoint;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use tcp::{Setup, Stack};
+use tokio::sync::watch;
+use wire::Wire;
+
+use crate::scenario::speaks_roost;
+use crate::worker::{Context, Phase, Results, Shared};
+
+/// Runs the phantoms of one queue until the run stops.
+///
+/// # Errors
+/// The wire is of no use any more, or the target is no IPv4 address.
+pub fn work<W: Wire>(
+    shared: Arc<Shared>,
+    wire: W,
+    queue: u32,
+    queues: u32,
+    phase: watch::Receiver<Phase>,
+) -> io::Result<Results> {
+    let options = &shared.options;
+    let SocketAddr::V4(target) = options.target.address else {
+        return Err(io::Error::other("phantoms speak IPv4 only"));
+    };
+    let setup = Setup {
+        server: Endpoint { address: u32::from(*target.ip()), port: target.port() },
+        addresses: Addresses::new(options.cli.clients, queues, queue),
+        seed: options.cli.seed,
+        verify: false,
+        flights: FLIGHTS_MAX,
+    };
+    let encoding = speaks_roost(options).then_some(options.cli.encoding);
+    let upgrade = Upgrade::new(options, encoding);
+    let role = Lean::new(options, setup.addresses.len(), encoding);
+    let context = Rc::new(Context::new(shared));
+    Engine::new(Core::new(Stack::new(wire, setup), context, upgrade), role).run(phase)
+}

@@ -184,7 +184,17 @@ impl<W: Wire> Stack<W> {
         self.phantoms[phantom as usize].stage = stage;
     }
 
-    /// How many connections this phantom had before the present one.
+    /// How many attempts of a phantom failed in a row, as the session counts them.
+    pub fn failures(&self, phantom: u32) -> u8 {
+        self.phantoms[phantom as usize].failures
+    }
+
+    /// Sets what [`Self::failures`] tells.
+    pub fn set_failures(&mut self, phantom: u32, failures: u8) {
+        self.phantoms[phantom as usize].failures = failures;
+    }
+
+    /// How many connections this phantom has begun, modulo 2^16.
     pub fn incarnation(&self, phantom: u32) -> u16 {
         self.phantoms[phantom as usize].incarnation
     }
@@ -415,7 +425,7 @@ impl<W: Wire> Stack<W> {
 }
 
 /// The finaliser of splitmix64 (Steele, Lea, Flood 2014).
-pub(super) fn mix(state: u64) -> u64 {
+pub(in crate::phantom) fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

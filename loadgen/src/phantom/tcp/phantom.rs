@@ -22,6 +22,8 @@ pub struct Phantom {
     pub(super) owed: u8,
     /// Where the session on top of it stands; TCP does not look at it.
     pub stage: Stage,
+    /// The session's attempts in a row that failed; likewise.
+    pub failures: u8,
 }
 
 const _: () = assert!(size_of::<Phantom>() <= 32, "five million phantoms beside the gateway they load");
