@@ -9,6 +9,7 @@ pub mod core;
 pub mod engine;
 pub mod frame;
 pub mod handshake;
+pub mod impair;
 pub mod lean;
 pub mod limits;
 pub mod packet;
