@@ -1,10 +1,16 @@
 //! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and a short text for people.
 
 use crate::fail_if::Condition;
+use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
+use crate::phantom::tcp::Counts;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt::Write;
+
+/// The note of every run with phantoms.
+pub const PHANTOM_NOTE: &str = "TUN runs the receiver's network stack in the generator's threads: phantom runs prove memory \
+    and counts, and runs with kernel sockets prove CPU";
 
 /// Percentiles of a histogram, in microseconds. All 0 where `count` is 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -47,7 +53,9 @@ pub struct MemoryPerClient {
     pub kernel: Option<f64>,
     /// Growth of the gateway's resident set.
     pub gateway: Option<f64>,
-    /// The sum of both.
+    /// Growth of the gateway's proportional set: shared pages count in part.
+    pub gateway_pss: Option<f64>,
+    /// The sum of kernel and gateway.
     pub total: Option<f64>,
     /// Growth of `MemTotal - MemFree - Buffers - Cached`: everything, the generator's own memory included.
     pub host: Option<f64>,
@@ -90,6 +98,10 @@ pub struct Report {
     pub version: &'static str,
     /// Scenario.
     pub scenario: &'static str,
+    /// How the clients reached the network: `kernel` or `phantom`.
+    pub kind: &'static str,
+    /// What a reader has to know of such a run; `null` where there is nothing.
+    pub note: Option<&'static str>,
     /// Seed of the schedule, payloads and users.
     pub seed: u64,
     /// Clients asked for.
@@ -102,8 +114,18 @@ pub struct Report {
     pub clients_dropped: u64,
     /// Connections made again.
     pub reconnects: u64,
-    /// Clients connected by the length of the ramp.
+    /// Clients connected by the length of the ramp: TCP, upgrade, token and Welcome.
     pub connect_per_s: f64,
+    /// From the SYN to Welcome (phantoms).
+    pub connect_latency_us: Latency,
+    /// Connections of the ramp that the generator began more than a second after their time (phantoms).
+    pub connects_late: u64,
+    /// Answers to the upgrade with another status than 101 (phantoms); `errors` has them by status.
+    pub upgrades_refused: u64,
+    /// Answers to the upgrade whose Sec-WebSocket-Accept did not fit the key (phantoms).
+    pub accept_wrong: u64,
+    /// What the phantoms' TCP did; `null` with kernel sockets.
+    pub tcp: Option<Counts>,
     /// Length of the measured part.
     pub duration_s: f64,
     /// Messages handed to a socket.
@@ -149,8 +171,23 @@ pub struct Report {
     pub send_rate_per_s: f64,
     /// Memory a client.
     pub memory_bytes_per_client: MemoryPerClient,
+    /// Memory before the first connect.
+    pub memory_before_bytes: Memory,
+    /// Memory when all clients were connected; with idle, at the end of the measured part.
+    pub memory_held_bytes: Memory,
+    /// The kernel's slab caches that grew meanwhile by a byte a client or more, the largest first; empty without root.
+    pub slab: Vec<SlabGrowth>,
+    /// Buckets of the TCP hash table of a network namespace made for this run, 8 bytes each, made before
+    /// `memory_before_bytes`; `null` where there was none.
+    pub tcp_hash_buckets: Option<u64>,
+    /// What the kernel counted of TCP in the generator's network namespace during the run.
+    pub network: Network,
     /// CPU of the gateway in the measured part, user and system; `null` without --gateway-pid.
     pub gateway_cpu_s: Option<f64>,
+    /// Of that, in user mode.
+    pub gateway_cpu_user_s: Option<f64>,
+    /// Of that, in the kernel.
+    pub gateway_cpu_system_s: Option<f64>,
     /// CPU of the generator in the measured part.
     pub generator_cpu_s: f64,
     /// How late the generator itself was: from the scheduled time to the write, connection breaks excluded.
@@ -177,11 +214,37 @@ impl Report {
         let memory = MemoryPerClient {
             kernel: Some(0.0),
             gateway: Some(0.0),
+            gateway_pss: Some(0.0),
             total: Some(0.0),
             host: Some(0.0),
             generator: Some(0.0),
         };
-        Self { gateway_cpu_s: Some(0.0), memory_bytes_per_client: memory, ..Self::default() }
+        let held = Memory { gateway_rss: Some(0), gateway_pss: Some(0), ..Memory::default() };
+        Self {
+            note: Some(""),
+            gateway_cpu_s: Some(0.0),
+            gateway_cpu_user_s: Some(0.0),
+            gateway_cpu_system_s: Some(0.0),
+            tcp_hash_buckets: Some(0),
+            memory_bytes_per_client: memory,
+            memory_before_bytes: held,
+            memory_held_bytes: held,
+            ..Self::default()
+        }
+    }
+
+    /// Takes over what was read before the first connect and while `clients` were held.
+    pub fn measure(&mut self, before: &Reading, held: &Reading, clients: u64) {
+        self.memory_bytes_per_client = before.memory.growth(&held.memory, clients);
+        (self.memory_before_bytes, self.memory_held_bytes) = (before.memory, held.memory);
+        self.slab = before.slab_growth(held, clients);
+    }
+
+    /// Takes over the gateway's CPU of the measured part, where it was measured.
+    pub fn spend(&mut self, cpu: Option<Cpu>) {
+        self.gateway_cpu_s = cpu.map(|cpu| cpu.total_s());
+        self.gateway_cpu_user_s = cpu.map(|cpu| cpu.user_s);
+        self.gateway_cpu_system_s = cpu.map(|cpu| cpu.system_s);
     }
 
     /// Takes over the ledger's counts.
@@ -268,6 +331,9 @@ impl Report {
         if let Some(cpu_s) = self.gateway_cpu_s {
             writeln!(out, "  gateway   {cpu_s:.2} s of CPU in {:.1} s", self.duration_s)?;
         }
+        if let Some(note) = self.note {
+            writeln!(out, "  note      {note}")?;
+        }
         if self.generator_saturated {
             writeln!(
                 out,
@@ -352,6 +418,19 @@ mod tests {
         assert_eq!(summary.matches("scheduled time").count(), 1, "{summary}");
         let closed = Report { closed_loop: true, ..report }.summary();
         assert!(closed.contains("from the sending") && !closed.contains("scheduled"), "{closed}");
+    }
+
+    #[test]
+    fn phantom_runs_say_what_they_do_not_prove() {
+        let report = Report { note: Some(PHANTOM_NOTE), ..Report::default() };
+        assert!(
+            report
+                .summary()
+                .contains("  note      TUN runs the receiver's network stack in the generator's threads: ")
+        );
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert!(json["note"].as_str().is_some_and(|note| note.ends_with("kernel sockets prove CPU")));
+        assert!(!Report::default().summary().contains("note"));
     }
 
     #[test]

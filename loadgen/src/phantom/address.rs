@@ -73,7 +73,7 @@ impl Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::phantom::limits::PHANTOMS_MAX;
+    use crate::limits::PHANTOMS_MAX;
 
     #[test]
     fn each_phantom_has_an_endpoint_of_its_own_and_is_found_by_it_on_one_queue_only() {

@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-/// Phantoms of one run: what 198.18.0.0/15 has addresses for, and what an index of 24 bits and more can name.
-/// Full: bad usage.
-pub const PHANTOMS_MAX: u32 = 20_000_000;
-
 /// Ports of one phantom address, from [`PORT_MIN`] on. Full: the next address.
 pub const PORTS: u32 = 60_000;
 /// The first port of each phantom address.

@@ -8,12 +8,16 @@ pub mod address;
 pub mod core;
 pub mod engine;
 pub mod frame;
+pub mod gateway;
+pub mod ground;
 pub mod handshake;
 pub mod impair;
 pub mod lean;
 pub mod limits;
+pub mod namespace;
 pub mod packet;
 pub mod tcp;
+pub mod watch;
 pub mod wire;
 
 pub use engine::Tallies;
@@ -29,12 +33,27 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tcp::{Setup, Stack};
-use tokio::sync::watch;
 use wire::Wire;
 
 use crate::scenario::speaks_roost;
+use crate::tun::Queue;
 use crate::worker::{Context, Phase, Results, Shared};
+
+impl Wire for Queue {
+    fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<usize>> {
+        Queue::receive(self, packet)
+    }
+
+    fn send(&mut self, packet: &[u8]) -> io::Result<bool> {
+        Queue::send(self, packet)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        Queue::wait(self, timeout)
+    }
+}
 
 /// Runs the phantoms of one queue until the run stops.
 ///
@@ -45,7 +64,7 @@ pub fn work<W: Wire>(
     wire: W,
     queue: u32,
     queues: u32,
-    phase: watch::Receiver<Phase>,
+    phase: tokio::sync::watch::Receiver<Phase>,
 ) -> io::Result<Results> {
     let options = &shared.options;
     let SocketAddr::V4(target) = options.target.address else {

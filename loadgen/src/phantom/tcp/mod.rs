@@ -25,6 +25,7 @@ use super::wire::Wire;
 use flight::Flights;
 use phantom::{ACK_LATER, ACK_NOW, ACK_QUEUED};
 use rtt::{Backoff, Rtt};
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::io;
 
@@ -61,7 +62,7 @@ pub struct Arrival<'a> {
 }
 
 /// Counts of one thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Packets taken from the wire.
     pub packets_in: u64,
