@@ -55,6 +55,8 @@ pub struct Meters {
     pub lag: Histogram<u64>,
     /// From a write's hand-over to its completion.
     pub write: Histogram<u64>,
+    /// From the SYN to Welcome (phantoms).
+    pub connect: Histogram<u64>,
     /// Messages whose lag was above the bound.
     pub late: u64,
     lag_us_max: u64,
@@ -70,6 +72,7 @@ impl Meters {
             latency_offline: histogram(),
             lag: histogram(),
             write: histogram(),
+            connect: histogram(),
             late: 0,
             lag_us_max,
             errors: Vec::new(),
@@ -114,6 +117,7 @@ impl Meters {
             (&mut self.latency_offline, &other.latency_offline),
             (&mut self.lag, &other.lag),
             (&mut self.write, &other.write),
+            (&mut self.connect, &other.connect),
         ] {
             // Both have the same bounds, so that every value of one has a place in the other.
             let _ = mine.add(theirs);

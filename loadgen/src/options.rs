@@ -73,6 +73,9 @@ pub struct Cli {
     /// Seconds between heartbeats where no Welcome names them
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_s: u64,
+    /// The pause between two heartbeats of a client, as a share of the server's own interval
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
+    pub heartbeat_share: f64,
     /// The longest wait after the measured part for what is still on its way
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
@@ -234,6 +237,9 @@ impl Options {
         share("--offline-share", cli.offline_share, 0.9)?;
         share("--read-share", cli.read_share, 1.0)?;
         share("--lag-share-max", cli.lag_share_max, 1.0)?;
+        if !(0.01..=1.0).contains(&cli.heartbeat_share) {
+            return Err(format!("--heartbeat-share must be 0.01 to 1, not {}", cli.heartbeat_share));
+        }
         rate("--ramp-per-s", cli.ramp_per_s, 0.1)?;
         rate("--rate-per-s", cli.rate_per_s, 0.0)?;
         if cli.rate_per_s == 0.0 && cli.scenario == Scenario::Chat {

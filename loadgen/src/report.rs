@@ -4,6 +4,7 @@ use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
 use crate::options::Kind;
+use crate::phantom::tcp::Counts;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt::Write;
@@ -116,8 +117,18 @@ pub struct Report {
     pub clients_dropped: u64,
     /// Connections made again.
     pub reconnects: u64,
-    /// Clients connected by the length of the ramp.
+    /// Clients connected by the length of the ramp: TCP, upgrade, token and Welcome.
     pub connect_per_s: f64,
+    /// From the SYN to Welcome (phantoms).
+    pub connect_latency_us: Latency,
+    /// Connections of the ramp that the generator began more than a second after their time (phantoms).
+    pub connects_late: u64,
+    /// Answers to the upgrade with another status than 101 (phantoms); `errors` has them by status.
+    pub upgrades_refused: u64,
+    /// Answers to the upgrade whose Sec-WebSocket-Accept did not fit the key (phantoms).
+    pub accept_wrong: u64,
+    /// What the phantoms' TCP did; `null` with kernel sockets.
+    pub tcp: Option<Counts>,
     /// Length of the measured part.
     pub duration_s: f64,
     /// Messages handed to a socket.

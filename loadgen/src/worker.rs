@@ -7,9 +7,10 @@ use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, CONNECTING_MAX, PACER_BATCH, SERVER_PAUSE_MAX,
     SWEEP_TICKS, TICK,
 };
-use crate::link::{Link, LinkContext, LinkError};
+use crate::link::{Link, LinkContext, LinkError, Outlet};
 use crate::meters::{Counters, Meters};
 use crate::options::{Options, Scenario};
+use crate::phantom::Tallies;
 use crate::schedule::Plan;
 use quanta::{Clock, Instant};
 use rand::RngExt;
@@ -66,6 +67,8 @@ pub struct Results {
     pub meters: Meters,
     /// Its side of the ledger.
     pub ledger: Ledger,
+    /// What its phantoms did.
+    pub tallies: Tallies,
 }
 
 /// What the clients of one worker share.
@@ -87,6 +90,28 @@ pub struct Context {
 }
 
 impl Context {
+    /// What the clients of a worker of the run share.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let meters = Rc::new(RefCell::new(Meters::new(shared.options.cli.lag_us_max)));
+        let origin = Rc::new(Cell::new(shared.ramp_begun));
+        let link = LinkContext { meters: meters.clone(), clock: shared.clock.clone(), origin };
+        Self {
+            ledger: RefCell::new(Ledger::new(shared.ledger_messages())),
+            meters,
+            dirty: RefCell::default(),
+            phase: Cell::new(Phase::Ramp),
+            link,
+            connecting: Semaphore::new(CONNECTING_MAX),
+            alive: Cell::new(0),
+            shared,
+        }
+    }
+
+    /// Sets the zero of the measured part's time.
+    pub fn set_origin(&self, start: Instant) {
+        self.link.origin.set(start);
+    }
+
     /// Microseconds of the measured part.
     pub fn now_us(&self) -> u64 {
         RunClock::new(self.shared.clock.clone(), self.link.origin.get()).now_us()
@@ -111,22 +136,22 @@ pub trait Session: 'static {
     /// Why there can be none, in a sentence.
     fn request(&self) -> Result<Request, String>;
     /// A connection is open.
-    fn opened(&self, link: &Rc<Link>);
+    fn opened(&self, link: &dyn Outlet);
     /// A message came.
     ///
     /// # Errors
     /// Why the connection has to end, in a sentence.
-    fn message(&self, link: &Rc<Link>, message: &Message) -> Result<Next, String>;
+    fn message(&self, link: &dyn Outlet, message: &Message) -> Result<Next, String>;
     /// The connection is gone.
     fn closed(&self);
     /// A message of the schedule is due.
-    fn due(&self, link: Option<&Rc<Link>>, index: u32);
+    fn due(&self, link: Option<&dyn Outlet>, index: u32);
     /// The measured part begins.
-    fn begin(&self, link: Option<&Rc<Link>>);
+    fn begin(&self, link: Option<&dyn Outlet>);
     /// The tick after the client put itself on the dirty list.
-    fn flush(&self, link: Option<&Rc<Link>>);
+    fn flush(&self, link: Option<&dyn Outlet>);
     /// Now and then: heartbeats, deadlines.
-    fn sweep(&self, link: Option<&Rc<Link>>);
+    fn sweep(&self, link: Option<&dyn Outlet>);
 }
 
 /// What follows a message.
@@ -151,6 +176,12 @@ impl<S> Slot<S> {
     fn link(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone()
     }
+
+    /// The session with its connection, where it has one.
+    fn with<T>(&self, act: impl FnOnce(&S, Option<&dyn Outlet>) -> T) -> T {
+        let link = self.link();
+        act(&self.session, link.as_ref().map(|link| link as &dyn Outlet))
+    }
 }
 
 struct Worker<S> {
@@ -166,20 +197,8 @@ pub async fn run<S: Session>(
     threads: u32,
     mut phase: watch::Receiver<Phase>,
 ) -> Results {
-    let meters = Rc::new(RefCell::new(Meters::new(shared.options.cli.lag_us_max)));
-    let origin = Rc::new(Cell::new(shared.ramp_begun));
-    let link = LinkContext { meters: meters.clone(), clock: shared.clock.clone(), origin };
     let clients = (number..shared.plan.params.clients).step_by(threads as usize);
-    let context = Rc::new(Context {
-        ledger: RefCell::new(Ledger::new(shared.ledger_messages())),
-        meters,
-        dirty: RefCell::default(),
-        phase: Cell::new(Phase::Ramp),
-        link,
-        connecting: Semaphore::new(CONNECTING_MAX),
-        alive: Cell::new(0),
-        shared,
-    });
+    let context = Rc::new(Context::new(shared));
     let slots = clients.enumerate().map(|(place, client)| {
         let session = S::new(context.clone(), client, place);
         let (link, online, wake) = (RefCell::default(), Cell::new(true), Notify::new());
@@ -197,7 +216,7 @@ pub async fn run<S: Session>(
         match now {
             Phase::Ramp => (),
             Phase::Run(start) => {
-                context.link.origin.set(start);
+                context.set_origin(start);
                 pacer.get_or_insert_with(|| tokio_uring::spawn(worker.clone().pace()));
             }
             Phase::Drain => worker.all_online(),
@@ -213,7 +232,11 @@ pub async fn run<S: Session>(
         pacer.abort();
     }
     worker.stop().await;
-    Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take() }
+    Results {
+        meters: context.meters.replace(Meters::new(0)),
+        ledger: context.ledger.take(),
+        tallies: Tallies::default(),
+    }
 }
 
 impl<S: Session> Worker<S> {
@@ -235,7 +258,7 @@ impl<S: Session> Worker<S> {
         let plan = &self.context.shared.plan;
         self.wait_for_start(&timer).await;
         for slot in &self.slots {
-            slot.session.begin(slot.link().as_ref());
+            slot.with(S::begin);
         }
         let own = (0..plan.len()).filter(|&index| plan.sender[index] % self.threads == self.first_client());
         let mut handed = 0_u32;
@@ -251,7 +274,7 @@ impl<S: Session> Worker<S> {
             }
             handed += 1;
             let slot = &self.slots[(plan.sender[index] / self.threads) as usize];
-            slot.session.due(slot.link().as_ref(), index as u32);
+            slot.with(|session, link| session.due(link, index as u32));
         }
     }
 
@@ -276,7 +299,7 @@ impl<S: Session> Worker<S> {
                 self.flush_dirty();
                 for slot in slice {
                     self.move_online(slot);
-                    slot.session.sweep(slot.link().as_ref());
+                    slot.with(S::sweep);
                 }
             }
             if self.slots.is_empty() {
@@ -289,7 +312,7 @@ impl<S: Session> Worker<S> {
         let dirty = self.context.dirty.take();
         for place in dirty {
             let slot = &self.slots[place];
-            slot.session.flush(slot.link().as_ref());
+            slot.with(S::flush);
         }
     }
 

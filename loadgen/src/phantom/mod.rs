@@ -1,39 +1,85 @@
-//! Phantom clients: TCP spoken in user space over a TUN device.
+//! Phantom clients: TCP spoken in user space, a few bytes a client, with WebSocket and roost.v1 on top
+//! (docs/decisions/0007-phantom-clients.md).
+//!
+//! [`wire`] carries packets of [`packet`]; [`tcp`] makes connections of them, without I/O; [`core`] makes messages of these
+//! with [`handshake`] and [`frame`]; a role, as [`lean`], says what the phantoms do; [`engine`] is a thread of them.
 
+pub mod address;
+pub mod core;
+pub mod engine;
+pub mod frame;
 pub mod gateway;
 pub mod ground;
+pub mod handshake;
+pub mod impair;
+pub mod lean;
+pub mod limits;
 pub mod namespace;
+pub mod packet;
+pub mod tcp;
 pub mod watch;
+pub mod wire;
 
-use crate::host::Reading;
-use crate::options::Options;
-use crate::report::{PHANTOM_NOTE, Report};
-use std::time::{Duration, Instant};
+pub use engine::Tallies;
 
-/// Holds the ground for the length of a run.
+use self::core::Core;
+use address::Addresses;
+use engine::Engine;
+use handshake::Upgrade;
+use lean::Lean;
+use limits::FLIGHTS_MAX;
+use packet::Endpoint;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tcp::{Setup, Stack};
+use wire::Wire;
+
+use crate::scenario::speaks_roost;
+use crate::tun::Queue;
+use crate::worker::{Context, Phase, Results, Shared};
+
+impl Wire for Queue {
+    fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<usize>> {
+        Queue::receive(self, packet)
+    }
+
+    fn send(&mut self, packet: &[u8]) -> io::Result<bool> {
+        Queue::send(self, packet)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        Queue::wait(self, timeout)
+    }
+}
+
+/// Runs the phantoms of one queue until the run stops.
 ///
 /// # Errors
-/// As [`ground::prepare`]; and the reason where the run had to end early.
-pub fn run(mut options: Options) -> anyhow::Result<Report> {
-    let mut ground = ground::prepare(&mut options)?;
-    let before = Reading::take(Some(ground.gateway_pid));
-    let end = Instant::now() + Duration::from_secs(options.cli.duration_s);
-    while Instant::now() < end {
-        if let Some(reason) = ground.stopped() {
-            anyhow::bail!("{reason}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let held = Reading::take(Some(ground.gateway_pid));
-    let mut report = Report {
-        scenario: options.cli.scenario.name(),
-        kind: options.cli.kind.name(),
-        note: Some(PHANTOM_NOTE),
-        tcp_hash_buckets: ground.hash_buckets,
-        network: held.network.since(&before.network),
-        ..Report::default()
+/// The wire is of no use any more, or the target is no IPv4 address.
+pub fn work<W: Wire>(
+    shared: Arc<Shared>,
+    wire: W,
+    queue: u32,
+    queues: u32,
+    phase: tokio::sync::watch::Receiver<Phase>,
+) -> io::Result<Results> {
+    let options = &shared.options;
+    let SocketAddr::V4(target) = options.target.address else {
+        return Err(io::Error::other("phantoms speak IPv4 only"));
     };
-    report.measure(&before, &held, 1);
-    ground.finish()?;
-    Ok(report)
+    let setup = Setup {
+        server: Endpoint { address: u32::from(*target.ip()), port: target.port() },
+        addresses: Addresses::new(options.cli.clients, queues, queue),
+        seed: options.cli.seed,
+        verify: false,
+        flights: FLIGHTS_MAX,
+    };
+    let encoding = speaks_roost(options).then_some(options.cli.encoding);
+    let upgrade = Upgrade::new(options, encoding);
+    let role = Lean::new(options, setup.addresses.len(), encoding);
+    let context = Rc::new(Context::new(shared));
+    Engine::new(Core::new(Stack::new(wire, setup), context, upgrade), role).run(phase)
 }
