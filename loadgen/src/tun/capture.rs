@@ -6,6 +6,8 @@ use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +15,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const NEEDS_CHECKSUM: u8 = 1;
 
 /// A pcap file of IPv4 packets, shared by all queues, with at most so many packets. More are not recorded.
-pub struct Capture(Mutex<State>);
+pub struct Capture {
+    /// Set once nothing more is recorded: the queues then pass without the lock.
+    is_full: AtomicBool,
+    state: Mutex<State>,
+}
 
 struct State {
     writer: Option<PcapWriter<BufWriter<File>>>,
@@ -30,7 +36,8 @@ impl Capture {
         let header = PcapHeader { datalink: DataLink::RAW, ..PcapHeader::default() };
         let writer =
             PcapWriter::with_header(BufWriter::new(File::create(path)?), header).map_err(io_error)?;
-        Ok(Self(Mutex::new(State { writer: Some(writer), packets_left: packets_max, error: None })))
+        let state = State { writer: Some(writer), packets_left: packets_max, error: None };
+        Ok(Self { is_full: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// Writes what is still buffered; call it when the queues have stopped.
@@ -38,7 +45,7 @@ impl Capture {
     /// # Errors
     /// The first error of any write.
     pub fn finish(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.packets_left = 0;
         state.error.take().map_or(Ok(()), Err)?;
         state.writer.take().map_or(Ok(()), |writer| writer.into_writer().flush())
@@ -59,9 +66,12 @@ impl Capture {
     }
 
     fn write(&self, packet: impl FnOnce() -> Vec<u8>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.packets_left == 0 {
+        if self.is_full.load(Relaxed) {
             return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.packets_left == 0 {
+            return self.is_full.store(true, Relaxed);
         }
         state.packets_left -= 1;
         let packet = packet();
