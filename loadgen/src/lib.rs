@@ -2,7 +2,8 @@
 //!
 //! [`schedule`] computes who sends what when; [`worker`] keeps it, with clients whose doings are in [`scenario`], whose
 //! connections are in [`link`] (tokio-uring sockets) and [`ws`] (tungstenite framing, without I/O); [`ledger`] knows what
-//! became of every message; [`run`] leads through the phases and [`report`] tells the end.
+//! became of every message; [`run`] leads through the phases and [`report`] tells the end. [`phantom`] clients speak TCP
+//! themselves, over the device of [`tun`].
 #![deny(unsafe_code)]
 
 pub mod auth;
