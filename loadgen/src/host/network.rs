@@ -14,7 +14,7 @@ pub struct Network {
     pub attempt_fails: u64,
     /// Connections dropped because the accept queue was full (`ListenOverflows`).
     pub listen_overflows: u64,
-    /// Connections dropped for any reason while they were opened (`ListenDrops`).
+    /// Connections dropped for any reason while they were opened, the overflows included (`ListenDrops`).
     pub listen_drops: u64,
     /// SYNs dropped because the queue of handshakes was full (`TCPReqQFullDrop`).
     pub request_queue_drops: u64,

@@ -66,7 +66,8 @@ impl Report {
              given up for memory",
             network.passive_opens,
             network.listen_overflows,
-            network.listen_drops.saturating_sub(network.listen_overflows) + network.request_queue_drops,
+            // The kernel counts an overflow as a drop, too.
+            network.listen_drops.saturating_sub(network.listen_overflows),
             network.segments_retransmitted,
             network.device_drops,
             network.aborts_on_memory
