@@ -8,6 +8,7 @@ use crate::limits::{
 };
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
+use crate::phantom::{self, impair::Impairment};
 use crate::schedule::{Arrivals, PlanParams};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -98,6 +99,15 @@ pub struct Cli {
     /// Packets that --pcap keeps, the first ones
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=PCAP_PACKETS_MAX))]
     pub pcap_packets: u64,
+    /// Share of the packets that are lost, each way (phantom)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub loss: f64,
+    /// Share of the packets that others overtake, each way (phantom)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub reorder: f64,
+    /// Share of the packets that come twice, each way (phantom)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub duplicate: f64,
     /// The run ends in order when less memory than this is available (phantom)
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
     pub memory_floor_mb: u64,
@@ -231,6 +241,7 @@ impl Options {
             ));
         }
         check_kind(&cli)?;
+        check_impairment(&cli)?;
         if cli.html.is_some() {
             return Err("this version does not have --html; use --json FILE".into());
         }
@@ -244,6 +255,10 @@ impl Options {
         rate("--rate-per-s", cli.rate_per_s, 0.0)?;
         if cli.rate_per_s == 0.0 && cli.scenario == Scenario::Chat {
             return Err("--rate-per-s 0 (closed loop) is for echo only; give chat a rate".into());
+        }
+        if cli.kind == Kind::Phantom && cli.payload_bytes > phantom::limits::PAYLOAD_BYTES_MAX {
+            let most = phantom::limits::PAYLOAD_BYTES_MAX;
+            return Err(format!("--payload-bytes must be {HEADER_BYTES} to {most} with --kind phantom"));
         }
         if !(HEADER_BYTES..=PAYLOAD_BYTES_MAX).contains(&cli.payload_bytes) {
             return Err(format!(
@@ -287,6 +302,12 @@ impl Options {
         }
     }
 
+    /// How bad the phantoms' way is made.
+    pub fn impairment(&self) -> Impairment {
+        let Cli { loss, reorder, duplicate, .. } = self.cli;
+        Impairment { loss, reorder, duplicate }
+    }
+
     /// Whether echo sends as fast as answers come.
     pub fn is_closed_loop(&self) -> bool {
         self.cli.scenario == Scenario::Echo && self.cli.rate_per_s == 0.0
@@ -319,6 +340,17 @@ fn check_kind(cli: &Cli) -> Result<(), String> {
     }
     if cli.url.is_none() && !starts {
         return Err("--url is missing: the server's WebSocket address, like ws://127.0.0.1:9000/v1/ws".into());
+    }
+    Ok(())
+}
+
+/// What makes the phantoms' way worse.
+fn check_impairment(cli: &Cli) -> Result<(), String> {
+    for (flag, value) in [("--loss", cli.loss), ("--reorder", cli.reorder), ("--duplicate", cli.duplicate)] {
+        share(flag, value, 0.5)?;
+        if value > 0.0 && cli.kind == Kind::Kernel {
+            return Err(format!("{flag} is for --kind phantom; the way of kernel sockets is tc-netem(8)'s"));
+        }
     }
     Ok(())
 }

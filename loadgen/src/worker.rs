@@ -117,6 +117,12 @@ impl Context {
         RunClock::new(self.shared.clock.clone(), self.link.origin.get()).now_us()
     }
 
+    /// Microseconds until that time of the measured part; 0 where it is over.
+    pub fn until_us(&self, at_us: u64) -> u64 {
+        let at = self.link.origin.get() + Duration::from_micros(at_us);
+        at.saturating_duration_since(self.shared.clock.now()).as_micros() as u64
+    }
+
     /// A client is connected, and welcomed where the server knows it.
     pub fn connected(&self) {
         let counters = &self.shared.counters;

@@ -2,7 +2,7 @@
 //! (docs/decisions/0007-phantom-clients.md).
 //!
 //! [`wire`] carries packets of [`packet`]; [`tcp`] makes connections of them, without I/O; [`core`] makes messages of these
-//! with [`handshake`] and [`frame`]; a role, as [`lean`], says what the phantoms do; [`engine`] is a thread of them.
+//! with [`handshake`] and [`frame`]; a role, [`lean`] or [`sessions`], says what the phantoms do; [`engine`] is a thread of them.
 
 pub mod address;
 pub mod core;
@@ -16,6 +16,7 @@ pub mod lean;
 pub mod limits;
 pub mod namespace;
 pub mod packet;
+pub mod sessions;
 pub mod tcp;
 pub mod watch;
 pub mod wire;
@@ -26,9 +27,11 @@ use self::core::Core;
 use address::Addresses;
 use engine::Engine;
 use handshake::Upgrade;
+use impair::Impaired;
 use lean::Lean;
 use limits::FLIGHTS_MAX;
 use packet::Endpoint;
+use sessions::Sessions;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -37,7 +40,8 @@ use std::time::Duration;
 use tcp::{Setup, Stack};
 use wire::Wire;
 
-use crate::scenario::speaks_roost;
+use crate::options::Scenario;
+use crate::scenario::{Chat, Echo, speaks_roost};
 use crate::tun::Queue;
 use crate::worker::{Context, Phase, Results, Shared};
 
@@ -77,9 +81,33 @@ pub fn work<W: Wire>(
         verify: false,
         flights: FLIGHTS_MAX,
     };
-    let encoding = speaks_roost(options).then_some(options.cli.encoding);
-    let upgrade = Upgrade::new(options, encoding);
-    let role = Lean::new(options, setup.addresses.len(), encoding);
+    let impairment = options.impairment();
+    if impairment.is_none() {
+        return play(shared, Stack::new(wire, setup), phase);
+    }
+    let wire = Impaired::new(wire, impairment, options.cli.seed ^ u64::from(queue) << 32);
+    play(shared, Stack::new(wire, setup), phase)
+}
+
+/// Lets the phantoms of a stack do what the scenario says.
+fn play<W: Wire>(
+    shared: Arc<Shared>,
+    stack: Stack<W>,
+    phase: tokio::sync::watch::Receiver<Phase>,
+) -> io::Result<Results> {
+    let (addresses, phantoms) = (*stack.addresses(), stack.len());
+    let encoding = speaks_roost(&shared.options).then_some(shared.options.cli.encoding);
+    let upgrade = Upgrade::new(&shared.options, encoding);
+    let scenario = shared.options.cli.scenario;
     let context = Rc::new(Context::new(shared));
-    Engine::new(Core::new(Stack::new(wire, setup), context, upgrade), role).run(phase)
+    let core = Core::new(stack, context.clone(), upgrade);
+    let client = |own| addresses.client(own);
+    match scenario {
+        Scenario::Chat => Engine::new(core, Sessions::<Chat>::new(&context, phantoms, client)).run(phase),
+        Scenario::Echo => Engine::new(core, Sessions::<Echo>::new(&context, phantoms, client)).run(phase),
+        _ => {
+            let role = Lean::new(&context.shared.options, phantoms, encoding);
+            Engine::new(core, role).run(phase)
+        }
+    }
 }
