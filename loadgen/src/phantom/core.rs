@@ -8,7 +8,7 @@ use super::tcp::{Arrival, End, Stack, Stage, mix};
 use super::wire::Wire;
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, SERVER_PAUSE_MAX};
 use crate::meters::Counters;
-use crate::worker::{Context, Next};
+use crate::worker::{Context, Next, Phase};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
@@ -24,19 +24,13 @@ pub trait Role<W: Wire> {
     ///
     /// # Errors
     /// Why the connection has to end, in a sentence.
-    fn message(
-        &mut self,
-        core: &mut Core<W>,
-        phantom: u32,
-        text: bool,
-        payload: &[u8],
-    ) -> Result<Next, String>;
+    fn message(&mut self, core: &mut Core<W>, phantom: u32, text: bool, payload: &[u8]) -> Result<Next, String>;
     /// The connection that was opened is gone.
     fn closed(&mut self, core: &mut Core<W>, phantom: u32);
     /// Whether the phantom is meant to be connected.
     fn is_wanted(&self, phantom: u32) -> bool;
-    /// The measured part begins.
-    fn begin(&mut self, core: &mut Core<W>);
+    /// The run's phase has changed.
+    fn enter(&mut self, core: &mut Core<W>, phase: Phase);
     /// Does a bounded part of what is due. Returns when it wants its next turn, on the stack's clock.
     fn turn(&mut self, core: &mut Core<W>) -> u64;
 }
@@ -118,6 +112,11 @@ impl<W: Wire> Core<W> {
         } else if before == Stage::Up && stage != Stage::Up {
             self.counters().open.fetch_sub(1, Relaxed);
         }
+        if stage == Stage::Leaving && before != Stage::Leaving {
+            self.counters().leaving.fetch_add(1, Relaxed);
+        } else if before == Stage::Leaving && stage != Stage::Leaving {
+            self.counters().leaving.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Whether another connection may be begun.
@@ -128,8 +127,7 @@ impl<W: Wire> Core<W> {
     /// Begins a phantom's connection. False where it has one, is given up, or there is no room.
     pub fn connect(&mut self, phantom: u32) -> bool {
         let stage = self.stack.stage(phantom);
-        if !matches!(stage, Stage::Down | Stage::Pausing) || !self.may_connect() || !self.stack.open(phantom)
-        {
+        if !matches!(stage, Stage::Down | Stage::Pausing) || !self.may_connect() || !self.stack.open(phantom) {
             return false;
         }
         self.attempts.begun += 1;
@@ -294,15 +292,8 @@ impl<W: Wire> Core<W> {
             return self.fail(role, phantom, "no room to keep a part of a message", false);
         };
         let continues = frame.opcode == OpCode::Data(Data::Continue);
-        if continues == flight.message.is_empty()
-            || flight.message.len() + frame.payload.len() > INPUT_BYTES_MAX
-        {
-            return self.fail(
-                role,
-                phantom,
-                "a fragment out of turn, or a message longer than a phantom takes",
-                false,
-            );
+        if continues == flight.message.is_empty() || flight.message.len() + frame.payload.len() > INPUT_BYTES_MAX {
+            return self.fail(role, phantom, "a fragment out of turn, or a message longer than a phantom takes", false);
         }
         if !continues {
             flight.message.push(u8::from(frame.opcode == OpCode::Data(Data::Text)));
@@ -449,12 +440,7 @@ impl<W: Wire> Core<W> {
             }
             self.deadlines.pop_front();
             if coming {
-                self.fail(
-                    role,
-                    phantom,
-                    "not up in time: no SYN-ACK, no answer to the upgrade, or no Welcome",
-                    false,
-                );
+                self.fail(role, phantom, "not up in time: no SYN-ACK, no answer to the upgrade, or no Welcome", false);
             }
         }
         while let Some(&Reverse((at_us, phantom))) = self.pauses.peek() {
