@@ -8,7 +8,7 @@ use super::tcp::{Arrival, End, Stack, Stage, mix};
 use super::wire::Wire;
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, SERVER_PAUSE_MAX};
 use crate::meters::Counters;
-use crate::worker::{Context, Next};
+use crate::worker::{Context, Next, Phase};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
@@ -29,8 +29,8 @@ pub trait Role<W: Wire> {
     fn closed(&mut self, core: &mut Core<W>, phantom: u32);
     /// Whether the phantom is meant to be connected.
     fn is_wanted(&self, phantom: u32) -> bool;
-    /// The measured part begins.
-    fn begin(&mut self, core: &mut Core<W>);
+    /// The run's phase has changed.
+    fn enter(&mut self, core: &mut Core<W>, phase: Phase);
     /// Does a bounded part of what is due. Returns when it wants its next turn, on the stack's clock.
     fn turn(&mut self, core: &mut Core<W>) -> u64;
 }
@@ -111,6 +111,11 @@ impl<W: Wire> Core<W> {
             self.counters().open.fetch_add(1, Relaxed);
         } else if before == Stage::Up && stage != Stage::Up {
             self.counters().open.fetch_sub(1, Relaxed);
+        }
+        if stage == Stage::Leaving && before != Stage::Leaving {
+            self.counters().leaving.fetch_add(1, Relaxed);
+        } else if before == Stage::Leaving && stage != Stage::Leaving {
+            self.counters().leaving.fetch_sub(1, Relaxed);
         }
     }
 

@@ -1,14 +1,14 @@
 //! Phantoms that only stay: connect, read Welcome, heartbeat, hold. `idle`, `storm` and `churn` are made of them.
 
 use super::core::{Core, Role};
-use super::frame::PING;
+use super::frame::{CLOSE, PING};
 use super::limits::WORK_BATCH;
 use super::tcp::Stage;
 use super::wire::Wire;
 use crate::meters::Counters;
 use crate::options::{Encoding, Options};
 use crate::wire;
-use crate::worker::Next;
+use crate::worker::{Next, Phase};
 use roost_proto::v1::server_frame::Body;
 use std::time::Duration;
 use tungstenite::Message;
@@ -26,6 +26,8 @@ pub struct Lean {
     connected: Vec<u64>,
     sweep: Sweep,
     wanted: bool,
+    /// All are to part: how, and which phantom is the next.
+    parting: Option<(Phase, u32)>,
 }
 
 /// Who is due for a heartbeat: all phantoms in the order of their numbers, once in a period, so that none needs a timer.
@@ -48,12 +50,8 @@ impl Lean {
             connected: vec![0; phantoms.div_ceil(64) as usize],
             sweep: Sweep { next: 0, due: 0.0, at_us: 0 },
             wanted: true,
+            parting: None,
         }
-    }
-
-    /// From now on the phantoms are meant to be connected, or not.
-    pub fn want(&mut self, wanted: bool) {
-        self.wanted = wanted;
     }
 
     fn welcomed<W: Wire>(&mut self, core: &mut Core<W>, phantom: u32) {
@@ -64,6 +62,25 @@ impl Lean {
             Counters::add(&core.context.shared.counters.ready);
             core.context.connected();
         }
+    }
+
+    /// Ends the connections of some phantoms; returns when the next ones have their turn.
+    fn part<W: Wire>(&mut self, core: &mut Core<W>, phase: Phase, next: u32) -> u64 {
+        let end = core.stack.len().min(next.saturating_add(WORK_BATCH as u32));
+        for phantom in next..end {
+            match core.stack.stage(phantom) {
+                Stage::Up if phase == Phase::Leave => {
+                    // 1000: the purpose is fulfilled (RFC 6455 section 7.4.1).
+                    core.send(phantom, CLOSE, &1000_u16.to_be_bytes());
+                    core.leave(self, phantom);
+                    core.stack.settle(phantom);
+                }
+                Stage::Down | Stage::Failed | Stage::Leaving => (),
+                _ => core.hang_up(self, phantom),
+            }
+        }
+        self.parting = Some((phase, end));
+        if end < core.stack.len() { core.stack.now_us() } else { u64::MAX }
     }
 
     fn beat<W: Wire>(&self, core: &mut Core<W>, phantom: u32) -> bool {
@@ -111,9 +128,18 @@ impl<W: Wire> Role<W> for Lean {
         self.wanted
     }
 
-    fn begin(&mut self, _core: &mut Core<W>) {}
+    fn enter(&mut self, _core: &mut Core<W>, phase: Phase) {
+        self.parting = match phase {
+            Phase::Fall | Phase::Leave => Some((phase, 0)),
+            _ => None,
+        };
+        self.wanted = self.parting.is_none();
+    }
 
     fn turn(&mut self, core: &mut Core<W>) -> u64 {
+        if let Some((phase, next)) = self.parting {
+            return self.part(core, phase, next);
+        }
         let (now_us, all) = (core.stack.now_us(), core.stack.len());
         let sweep = &mut self.sweep;
         let passed_us = now_us - std::mem::replace(&mut sweep.at_us, now_us);

@@ -84,6 +84,8 @@ pub const PACKET_BYTES_MAX: usize = 65_535;
 
 /// Packets taken from the wire before due work has its turn.
 pub const PACKETS_BATCH: usize = 256;
+/// Batches that leave packets on the wire before timers are looked at all the same: more packets than a queue holds.
+pub const BATCHES_BEFORE_TIMERS: usize = 1024;
 /// Connections begun, heartbeats sent and messages handed over in one turn, each.
 pub const WORK_BATCH: usize = 128;
 /// The longest sleep of a thread that has nothing due.
