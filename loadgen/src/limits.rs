@@ -99,6 +99,11 @@ pub const RING_ENTRIES: u32 = 1024;
 /// Completion entries of a worker's ring. Full: the kernel keeps the rest and the next enter fetches it.
 pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
+/// Rounds of `churn`. Full: bad usage.
+pub const ROUNDS_MAX: u32 = 1000;
+/// From the end of a round of `churn` to the reading of its memory.
+pub const ROUND_REST: Duration = Duration::from_secs(3);
+
 /// The quiet time at the end of a drain in which a late doubled message would still be seen.
 pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// How long the workers may take to hand in their results at the end.

@@ -17,6 +17,8 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Connections open now.
     pub open: AtomicU64,
+    /// Phantoms that have said goodbye and wait for the end of their connection.
+    pub leaving: AtomicU64,
     /// Connections that broke without the schedule wanting it.
     pub dropped: AtomicU64,
     /// Connections made again.

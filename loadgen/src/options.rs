@@ -4,7 +4,7 @@ use crate::auth::Credentials;
 use crate::fail_if::Condition;
 use crate::limits::{
     CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, PCAP_PACKETS_MAX,
-    PHANTOMS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
+    PHANTOMS_MAX, ROUNDS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
 };
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
@@ -74,6 +74,9 @@ pub struct Cli {
     /// Seconds between heartbeats where no Welcome names them
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_s: u64,
+    /// Times that all clients connect, stay for --duration-s and leave (churn)
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+    pub rounds: u32,
     /// The pause between two heartbeats of a client, as a share of the server's own interval
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
     pub heartbeat_share: f64,
@@ -156,9 +159,9 @@ pub enum Scenario {
     Chat,
     /// Fan-out (not in this version)
     Group,
-    /// All drop, all come back (not in this version)
+    /// Connect and hold for --duration-s; then all lose their connection at once (phantoms by RST), and all come back
     Storm,
-    /// Clients come and go (not in this version)
+    /// All connect, hold for --duration-s, leave: --rounds times
     Churn,
     /// Readers that stop reading (not in this version)
     Slow,
@@ -234,9 +237,9 @@ impl Options {
     /// # Errors
     /// One line for the user, naming the flag; exit 2.
     pub fn check(cli: Cli) -> Result<Self, String> {
-        if !matches!(cli.scenario, Scenario::Idle | Scenario::Echo | Scenario::Chat) {
+        if matches!(cli.scenario, Scenario::Group | Scenario::Slow | Scenario::Mix) {
             return Err(format!(
-                "this version does not have the scenario '{}'; it has idle, echo and chat",
+                "this version does not have the scenario '{}'; it has idle, echo, chat, storm and churn",
                 cli.scenario.name()
             ));
         }
@@ -291,7 +294,7 @@ impl Options {
         let chat = self.cli.scenario == Scenario::Chat;
         PlanParams {
             clients: self.cli.clients,
-            rate_per_s: if self.cli.scenario == Scenario::Idle { 0.0 } else { self.cli.rate_per_s },
+            rate_per_s: if self.stays() { 0.0 } else { self.cli.rate_per_s },
             duration_s: self.cli.duration_s,
             payload_bytes: self.cli.payload_bytes,
             seed: self.cli.seed,
@@ -300,6 +303,11 @@ impl Options {
             user_base: self.cli.user_base,
             pairs: chat,
         }
+    }
+
+    /// Whether the clients only stay, and send nothing but heartbeats.
+    pub fn stays(&self) -> bool {
+        matches!(self.cli.scenario, Scenario::Idle | Scenario::Storm | Scenario::Churn)
     }
 
     /// How bad the phantoms' way is made.

@@ -23,6 +23,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+mod rounds;
+
+pub use rounds::{Round, Storm};
+
 /// How often the phases' conditions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -128,11 +132,19 @@ impl Run {
     fn finish(mut self) -> anyhow::Result<Report> {
         self.ramp()?;
         let measured = self.measure();
-        self.drain();
+        let (storm, rounds) = match self.shared.options.cli.scenario {
+            Scenario::Storm => (Some(self.storm()), Vec::new()),
+            Scenario::Churn => (None, self.churn()),
+            _ => {
+                self.drain();
+                (None, Vec::new())
+            }
+        };
         self.progress.finish();
         self.phase.send_replace(Phase::Stop);
         let (meters, ledger, tallies) = self.collect()?;
-        let report = self.report(&measured, &meters, ledger, tallies);
+        let mut report = self.report(&measured, &meters, ledger, tallies);
+        (report.storm, report.rounds) = (storm, rounds);
         if let Some(ground) = self.ground.take() {
             ground.finish()?;
         }
@@ -145,9 +157,8 @@ impl Run {
     /// Waits until each client is ready or has failed, or the server rules the options out.
     fn ramp(&mut self) -> anyhow::Result<()> {
         let clients = u64::from(self.shared.options.cli.clients);
-        let length = Duration::from_secs_f64(clients as f64 / self.shared.options.cli.ramp_per_s);
         let shared = self.shared.clone();
-        self.wait("ramp", length + Duration::from_secs(shared.options.cli.ready_s), |counters| {
+        self.wait("ramp", self.ramp_longest(), |counters| {
             counters.ready.load(Relaxed) + counters.failed.load(Relaxed) >= clients
                 || shared.ruled_out.get().is_some()
         });
@@ -166,6 +177,13 @@ impl Run {
         bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
     }
 
+    /// The longest wait for all clients to be connected.
+    fn ramp_longest(&self) -> Duration {
+        let options = &self.shared.options.cli;
+        Duration::from_secs_f64(f64::from(options.clients) / options.ramp_per_s)
+            + Duration::from_secs(options.ready_s)
+    }
+
     fn measure(&mut self) -> Measured {
         let options = &self.shared.options.cli;
         let (pid, duration) = (options.gateway_pid, Duration::from_secs(options.duration_s));
@@ -181,7 +199,7 @@ impl Run {
             // A gateway that was started anew meanwhile has another number: not measured.
             gateway_cpu: cpu.0.zip(pid.and_then(Cpu::of)).map(|(before, after)| after.since(&before)),
             generator_cpu_s: host::own_cpu_s() - cpu.1,
-            held: if self.shared.options.cli.scenario == Scenario::Idle { held } else { ready },
+            held: if self.shared.options.stays() { held } else { ready },
         }
     }
 

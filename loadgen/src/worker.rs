@@ -30,6 +30,12 @@ pub enum Phase {
     Ramp,
     /// The measured part, from this moment on.
     Run(Instant),
+    /// All connections are lost at once.
+    Fall,
+    /// All clients say goodbye.
+    Leave,
+    /// All clients connect again at the ramp's rate, from this moment on.
+    Return(Instant),
     /// Nothing new is due; what is on its way may arrive; everybody is online.
     Drain,
     /// All connections end.
@@ -215,7 +221,8 @@ pub async fn run<S: Session>(
     let ramp = tokio_uring::spawn(worker.clone().ramp());
     let tick = tokio_uring::spawn(worker.clone().tick());
     let mut pacer = None;
-    // At most three changes, and the sender's end counts as the last.
+    let mut ramps = vec![ramp];
+    // A few changes a round, and the sender's end counts as the last.
     loop {
         let now = *phase.borrow_and_update();
         context.phase.set(now);
@@ -225,6 +232,9 @@ pub async fn run<S: Session>(
                 context.set_origin(start);
                 pacer.get_or_insert_with(|| tokio_uring::spawn(worker.clone().pace()));
             }
+            Phase::Fall => worker.all_offline(|link| link.cut()),
+            Phase::Leave => worker.all_offline(Link::close),
+            Phase::Return(start) => ramps.push(tokio_uring::spawn(worker.clone().bring_back(start))),
             Phase::Drain => worker.all_online(),
             Phase::Stop => break,
         }
@@ -232,7 +242,7 @@ pub async fn run<S: Session>(
             break;
         }
     }
-    ramp.abort();
+    ramps.iter().for_each(tokio::task::JoinHandle::abort);
     tick.abort();
     if let Some(pacer) = pacer {
         pacer.abort();
@@ -345,6 +355,28 @@ impl<S: Session> Worker<S> {
             if !slot.online.replace(true) {
                 slot.wake.notify_one();
             }
+        }
+    }
+
+    fn all_offline(&self, end: fn(&Rc<Link>)) {
+        for slot in &self.slots {
+            slot.online.set(false);
+            if let Some(link) = slot.link() {
+                end(&link);
+            }
+        }
+    }
+
+    /// Lets the clients connect again at the ramp's rate.
+    async fn bring_back(self: Rc<Self>, start: Instant) {
+        let Ok(timer) = FineTimer::new() else { return self.context.meters.borrow_mut().error("no timerfd") };
+        let clock = RunClock::new(self.context.shared.clock.clone(), start);
+        let gap_us = 1e6 / self.context.shared.options.cli.ramp_per_s;
+        for slot in &self.slots {
+            let due_us = (f64::from(slot.client) * gap_us) as u64;
+            let _ = timer.sleep_us(due_us.saturating_sub(clock.now_us())).await;
+            slot.online.set(true);
+            slot.wake.notify_one();
         }
     }
 

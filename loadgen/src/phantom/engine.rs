@@ -2,7 +2,7 @@
 //! due, then sleep.
 
 use super::core::{Attempts, Core, Role};
-use super::limits::{CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, WAIT_MAX, WORK_BATCH};
+use super::limits::{BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, WAIT_MAX, WORK_BATCH};
 use super::tcp::{Counts, End};
 use super::wire::Wire;
 use crate::clock::RunClock;
@@ -37,6 +37,8 @@ pub struct Engine<W, R> {
     phase: Phase,
     packet: Box<[u8]>,
     ended: Vec<(u32, End)>,
+    /// Batches in a row that did not empty the wire.
+    behind: usize,
 }
 
 /// Who connects when: phantom after phantom, at the run's rate.
@@ -54,7 +56,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         let clock = RunClock::new(shared.clock.clone(), shared.ramp_begun);
         let ramp = Ramp { next: 0, begun_us: 0, gap_us: 1e6 / shared.options.cli.ramp_per_s };
         let packet = vec![0; PACKET_BYTES_MAX].into();
-        Self { core, role, clock, ramp, phase: Phase::Ramp, packet, ended: Vec::new() }
+        Self { core, role, clock, ramp, phase: Phase::Ramp, packet, ended: Vec::new(), behind: 0 }
     }
 
     /// Works until the phase is [`Phase::Stop`].
@@ -66,15 +68,10 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         loop {
             if phase.has_changed().unwrap_or(true) {
                 self.phase = *phase.borrow_and_update();
-                match self.phase {
-                    Phase::Run(start) => {
-                        self.core.context.set_origin(start);
-                        self.core.context.phase.set(self.phase);
-                        self.role.begin(&mut self.core);
-                    }
-                    Phase::Stop => break,
-                    other => self.core.context.phase.set(other),
+                if self.phase == Phase::Stop {
+                    break;
                 }
+                self.enter();
             }
             self.turn()?;
         }
@@ -82,6 +79,21 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         let tallies = Tallies { attempts: self.core.attempts, packets: self.core.stack.counts };
         let context = &self.core.context;
         Ok(Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take(), tallies })
+    }
+
+    /// The phase has changed.
+    fn enter(&mut self) {
+        self.core.context.phase.set(self.phase);
+        match self.phase {
+            Phase::Run(start) => self.core.context.set_origin(start),
+            Phase::Return(start) => {
+                let since = start.saturating_duration_since(self.core.context.shared.ramp_begun);
+                (self.ramp.next, self.ramp.begun_us) = (0, since.as_micros() as u64);
+            }
+            Phase::Fall | Phase::Leave => self.ramp.next = self.core.stack.len(),
+            Phase::Ramp | Phase::Drain | Phase::Stop => (),
+        }
+        self.role.enter(&mut self.core, self.phase);
     }
 
     /// One round.
@@ -100,12 +112,11 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
             }
         }
         self.core.stack.set_now(self.clock.now_us());
-        self.core.stack.tick(&mut self.ended);
-        let mut ended = std::mem::take(&mut self.ended);
-        for (phantom, end) in ended.drain(..) {
-            self.core.ended(&mut self.role, phantom, end);
+        // What a timer waits for may stand in the queue: after a stall that is looked at first, within bounds.
+        self.behind = if packets < PACKETS_BATCH { 0 } else { self.behind + 1 };
+        if self.behind % BATCHES_BEFORE_TIMERS == 0 {
+            self.tick();
         }
-        self.ended = ended;
         let next_us = self.core.turn(&mut self.role).min(self.ramp()).min(self.role.turn(&mut self.core));
         if let Some(failure) = self.core.stack.take_failure() {
             return Err(failure);
@@ -117,6 +128,15 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
             }
         }
         Ok(())
+    }
+
+    fn tick(&mut self) {
+        let mut ended = std::mem::take(&mut self.ended);
+        self.core.stack.tick(&mut ended);
+        for (phantom, end) in ended.drain(..) {
+            self.core.ended(&mut self.role, phantom, end);
+        }
+        self.ended = ended;
     }
 
     /// Begins the connections that are due. Returns when the next one is.

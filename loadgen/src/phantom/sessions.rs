@@ -206,7 +206,10 @@ impl<W: Wire, S: Session> Role<W> for Sessions<S> {
         self.online[phantom as usize]
     }
 
-    fn begin(&mut self, core: &mut Core<W>) {
+    fn enter(&mut self, core: &mut Core<W>, phase: Phase) {
+        if !matches!(phase, Phase::Run(_)) {
+            return;
+        }
         self.begun = true;
         for phantom in 0..core.stack.len() {
             self.with(core, phantom, S::begin);

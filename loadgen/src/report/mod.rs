@@ -6,6 +6,7 @@ use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
 use crate::phantom::tcp::Counts;
+use crate::run::{Round, Storm};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -127,6 +128,10 @@ pub struct Report {
     pub upgrades_refused: u64,
     /// Answers to the upgrade whose Sec-WebSocket-Accept did not fit the key (phantoms).
     pub accept_wrong: u64,
+    /// How the storm went (storm).
+    pub storm: Option<Storm>,
+    /// The rounds (churn).
+    pub rounds: Vec<Round>,
     /// What the phantoms' TCP did; `null` with kernel sockets.
     pub tcp: Option<Counts>,
     /// Length of the measured part.
