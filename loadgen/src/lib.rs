@@ -2,8 +2,9 @@
 //!
 //! [`schedule`] computes who sends what when; [`worker`] keeps it, with clients whose doings are in [`scenario`], whose
 //! connections are in [`link`] (tokio-uring sockets) and [`ws`] (tungstenite framing, without I/O); [`ledger`] knows what
-//! became of every message; [`run`] leads through the phases and [`report`] tells the end.
-#![forbid(unsafe_code)]
+//! became of every message; [`run`] leads through the phases and [`report`] tells the end. [`phantom`] clients speak TCP
+//! themselves, over the device of [`tun`].
+#![deny(unsafe_code)]
 
 pub mod auth;
 pub mod clock;
@@ -16,11 +17,14 @@ pub mod meters;
 pub mod net;
 pub mod options;
 pub mod payload;
+pub mod phantom;
 pub mod progress;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+#[allow(unsafe_code, reason = "ioctls of the TUN device, bpf(2) and prctl(2) in a child; nothing else may")]
+pub mod tun;
 pub mod wire;
 pub mod worker;
 pub mod ws;

@@ -6,8 +6,11 @@ use std::time::Duration;
 /// Full: the run is refused as bad usage, before anything is sent.
 pub const MESSAGES_MAX: u64 = 10_000_000;
 
-/// Clients of one run. Owner: the workers. Full: bad usage. The file limit is usually lower.
+/// Clients with kernel sockets of one run. Owner: the workers. Full: bad usage. The file limit is usually lower.
 pub const CLIENTS_MAX: u32 = 1_000_000;
+
+/// Phantom clients of one run. Owner: the phantom engine. Full: bad usage. Memory is usually lower.
+pub const PHANTOMS_MAX: u32 = 20_000_000;
 
 /// Descriptors kept for everything that is no client socket: rings, timers, epoll, the report.
 pub const FILES_RESERVED: u64 = 64;
@@ -96,10 +99,48 @@ pub const RING_ENTRIES: u32 = 1024;
 /// Completion entries of a worker's ring. Full: the kernel keeps the rest and the next enter fetches it.
 pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
+/// Rounds of `churn`. Full: bad usage.
+pub const ROUNDS_MAX: u32 = 1000;
+/// From the end of a round of `churn` to the reading of its memory.
+pub const ROUND_REST: Duration = Duration::from_secs(3);
+
 /// The quiet time at the end of a drain in which a late doubled message would still be seen.
 pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// How long the workers may take to hand in their results at the end.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Packets that a queue of the TUN device holds, 8 bytes each until one comes. Full: the kernel drops, and TCP sends again.
+pub const QUEUE_PACKETS: u32 = 65_536;
+
+/// Buckets of a namespace's TCP hash table, 8 bytes each: a small one costs nothing, the largest is the kernel's bound.
+pub const HASH_BUCKETS_MIN: u64 = 4096;
+/// The kernel's bound on `tcp_child_ehash_entries`.
+pub const HASH_BUCKETS_MAX: u64 = 16 << 20;
+
+/// Lines kept of what a gateway of ours says on stderr. Full: the oldest goes.
+pub const GATEWAY_LINES_KEPT: usize = 40;
+/// Length of a line of it. Longer: it counts as several.
+pub const GATEWAY_LINE_BYTES_MAX: u64 = 4096;
+/// How often a gateway of ours is looked at while it is waited for.
+pub const GATEWAY_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a gateway of ours may take to drain after SIGTERM, and again after the second. Reached: SIGKILL.
+pub const GATEWAY_STOP_MAX: Duration = Duration::from_mins(1);
+/// How long the kernel may take to end a process with millions of sockets. Reached: an error, and the process is left to it.
+pub const GATEWAY_REAP_MAX: Duration = Duration::from_mins(2);
+
+/// How often memory is looked at. A ramp of 50,000 clients a second takes about 20 MB meanwhile.
+pub const WATCH_EVERY: Duration = Duration::from_millis(100);
+/// Packets that --pcap may be asked to keep. Full: bad usage.
+pub const PCAP_PACKETS_MAX: u64 = 10_000_000;
+
+/// Slab caches that the report names. Full: the largest growths stay.
+pub const SLAB_CACHES_MAX: usize = 32;
+
+/// How long the last lines of a gateway that has ended may take to arrive.
+pub const GATEWAY_LAST_LINES_MAX: Duration = Duration::from_secs(1);
+
+/// Packets other than IPv4 that one look into a TUN queue passes over. Reached: the caller looks again.
+pub const FOREIGN_PACKETS_MAX: u32 = 64;
 
 /// The longest latency a histogram holds, in microseconds (an hour). Above: counted as this.
 pub const LATENCY_US_MAX: u64 = 3_600_000_000;

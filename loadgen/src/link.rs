@@ -66,6 +66,33 @@ pub struct Link {
     origin: Rc<Cell<quanta::Instant>>,
 }
 
+/// A connection as a session sees it.
+pub trait Outlet {
+    /// Whether there is room for another message.
+    fn has_room(&self) -> bool;
+    /// Sends a message. `scheduled_us`: its time, where the generator answers for its lateness.
+    ///
+    /// # Errors
+    /// That the connection is closed.
+    fn send(&self, message: Message, scheduled_us: Option<u64>) -> Result<(), WsError>;
+    /// Ends the connection without a word.
+    fn cut(&self);
+}
+
+impl Outlet for Rc<Link> {
+    fn has_room(&self) -> bool {
+        Link::has_room(self)
+    }
+
+    fn send(&self, message: Message, scheduled_us: Option<u64>) -> Result<(), WsError> {
+        Link::send(self, message, scheduled_us)
+    }
+
+    fn cut(&self) {
+        Link::cut(self);
+    }
+}
+
 /// What a link needs of its worker.
 #[derive(Clone)]
 pub struct LinkContext {

@@ -17,6 +17,8 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Connections open now.
     pub open: AtomicU64,
+    /// Phantoms that have said goodbye and wait for the end of their connection.
+    pub leaving: AtomicU64,
     /// Connections that broke without the schedule wanting it.
     pub dropped: AtomicU64,
     /// Connections made again.
@@ -55,6 +57,8 @@ pub struct Meters {
     pub lag: Histogram<u64>,
     /// From a write's hand-over to its completion.
     pub write: Histogram<u64>,
+    /// From the SYN to Welcome (phantoms).
+    pub connect: Histogram<u64>,
     /// Messages whose lag was above the bound.
     pub late: u64,
     lag_us_max: u64,
@@ -70,6 +74,7 @@ impl Meters {
             latency_offline: histogram(),
             lag: histogram(),
             write: histogram(),
+            connect: histogram(),
             late: 0,
             lag_us_max,
             errors: Vec::new(),
@@ -114,6 +119,7 @@ impl Meters {
             (&mut self.latency_offline, &other.latency_offline),
             (&mut self.lag, &other.lag),
             (&mut self.write, &other.write),
+            (&mut self.connect, &other.connect),
         ] {
             // Both have the same bounds, so that every value of one has a place in the other.
             let _ = mine.add(theirs);

@@ -3,13 +3,15 @@
 use crate::auth::Credentials;
 use crate::fail_if::Condition;
 use crate::limits::{
-    CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, SOURCE_ADDRESSES_MAX,
-    THREADS_MAX,
+    CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, PCAP_PACKETS_MAX,
+    PHANTOMS_MAX, ROUNDS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
 };
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
+use crate::phantom::{self, impair::Impairment};
 use crate::schedule::{Arrivals, PlanParams};
 use clap::{Parser, ValueEnum};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,11 +22,11 @@ pub struct Cli {
     /// What the clients do
     #[arg(value_enum)]
     pub scenario: Scenario,
-    /// The server's WebSocket address
+    /// The server's WebSocket address; may be left out where a gateway is started
     #[arg(long, value_name = "URL")]
-    pub url: String,
+    pub url: Option<String>,
     /// Number of clients
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(PHANTOMS_MAX)))]
     pub clients: u32,
     /// How the clients reach the network
     #[arg(long, value_enum, default_value_t = Kind::Kernel)]
@@ -72,21 +74,46 @@ pub struct Cli {
     /// Seconds between heartbeats where no Welcome names them
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_s: u64,
+    /// Times that all clients connect, stay for --duration-s and leave (churn)
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+    pub rounds: u32,
+    /// The pause between two heartbeats of a client, as a share of the server's own interval
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
+    pub heartbeat_share: f64,
     /// The longest wait after the measured part for what is still on its way
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
-    /// The longest wait for all clients to be connected and welcomed, beyond the ramp's own length, and for --secret-file
+    /// The longest wait for all clients to be connected and welcomed, beyond the ramp's own length, for --secret-file, and
+    /// for a gateway that is started
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub ready_s: u64,
-    /// Runtime threads, each with a ring
+    /// Runtime threads, each with a ring, or with a queue of the TUN device
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(THREADS_MAX)))]
     pub threads: u32,
     /// Source addresses in 127.0.0.0/8, where the target is on loopback
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=i64::from(SOURCE_ADDRESSES_MAX)))]
     pub source_addresses: u32,
-    /// The gateway's process: its memory and CPU go into the report
+    /// The gateway's process: its memory and CPU go into the report, and phantoms join its network namespace
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub gateway_pid: Option<i32>,
+    /// Records what passes through the TUN device, for tcpdump and tshark (phantom)
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// Packets that --pcap keeps, the first ones
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=PCAP_PACKETS_MAX))]
+    pub pcap_packets: u64,
+    /// Share of the packets that are lost, each way (phantom)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub loss: f64,
+    /// Share of the packets that others overtake, each way (phantom)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub reorder: f64,
+    /// Share of the packets that come twice, each way (phantom)
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
+    pub duplicate: f64,
+    /// The run ends in order when less memory than this is available (phantom)
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
+    pub memory_floor_mb: u64,
     /// Where the JSON report goes; - is stdout, and the summary then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -105,7 +132,13 @@ pub struct Cli {
     /// The share of late messages above which the run does not count (exit 98)
     #[arg(long, allow_negative_numbers = true, default_value_t = LAG_SHARE_MAX)]
     pub lag_share_max: f64,
+    /// The gateway to start in the phantoms' network namespace, with its options; --listen, --http and --data are added
+    #[arg(last = true, value_name = "GATEWAY")]
+    pub command: Vec<OsString>,
 }
+
+/// Where a gateway that we start serves, before it has told its address.
+const GATEWAY_URL: &str = "ws://198.18.0.1:9000/v1/ws";
 
 const EXIT_CODES: &str = "Exit codes, the first that applies:
   2   usage
@@ -126,9 +159,9 @@ pub enum Scenario {
     Chat,
     /// Fan-out (not in this version)
     Group,
-    /// All drop, all come back (not in this version)
+    /// Connect and hold for --duration-s; then all lose their connection at once (phantoms by RST), and all come back
     Storm,
-    /// Clients come and go (not in this version)
+    /// All connect, hold for --duration-s, leave: --rounds times
     Churn,
     /// Readers that stop reading (not in this version)
     Slow,
@@ -141,7 +174,7 @@ pub enum Scenario {
 pub enum Kind {
     /// Real sockets
     Kernel,
-    /// TCP in user space over a TUN device (not in this version)
+    /// TCP in user space over a TUN device, in a network namespace; needs root
     Phantom,
 }
 
@@ -188,31 +221,47 @@ impl Scenario {
     }
 }
 
+impl Kind {
+    /// The name in the report and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Phantom => "phantom",
+        }
+    }
+}
+
 impl Options {
     /// Checks what clap cannot: relations, files, addresses, and what this version does not have.
     ///
     /// # Errors
     /// One line for the user, naming the flag; exit 2.
     pub fn check(cli: Cli) -> Result<Self, String> {
-        if !matches!(cli.scenario, Scenario::Idle | Scenario::Echo | Scenario::Chat) {
+        if matches!(cli.scenario, Scenario::Group | Scenario::Slow | Scenario::Mix) {
             return Err(format!(
-                "this version does not have the scenario '{}'; it has idle, echo and chat",
+                "this version does not have the scenario '{}'; it has idle, echo, chat, storm and churn",
                 cli.scenario.name()
             ));
         }
-        if cli.kind == Kind::Phantom {
-            return Err("this version does not have --kind phantom; use --kind kernel".into());
-        }
+        check_kind(&cli)?;
+        check_impairment(&cli)?;
         if cli.html.is_some() {
             return Err("this version does not have --html; use --json FILE".into());
         }
         share("--offline-share", cli.offline_share, 0.9)?;
         share("--read-share", cli.read_share, 1.0)?;
         share("--lag-share-max", cli.lag_share_max, 1.0)?;
+        if !(0.01..=1.0).contains(&cli.heartbeat_share) {
+            return Err(format!("--heartbeat-share must be 0.01 to 1, not {}", cli.heartbeat_share));
+        }
         rate("--ramp-per-s", cli.ramp_per_s, 0.1)?;
         rate("--rate-per-s", cli.rate_per_s, 0.0)?;
         if cli.rate_per_s == 0.0 && cli.scenario == Scenario::Chat {
             return Err("--rate-per-s 0 (closed loop) is for echo only; give chat a rate".into());
+        }
+        if cli.kind == Kind::Phantom && cli.payload_bytes > phantom::limits::PAYLOAD_BYTES_MAX {
+            let most = phantom::limits::PAYLOAD_BYTES_MAX;
+            return Err(format!("--payload-bytes must be {HEADER_BYTES} to {most} with --kind phantom"));
         }
         if !(HEADER_BYTES..=PAYLOAD_BYTES_MAX).contains(&cli.payload_bytes) {
             return Err(format!(
@@ -222,12 +271,14 @@ impl Options {
         if cli.user_base == 0 || cli.user_base > (1 << 62) {
             return Err("--user-base must be 1 to 2^62".into());
         }
-        if cli.scenario == Scenario::Chat && cli.secret_file.is_none() && cli.auth.is_none() {
+        // A gateway of ours tells its secret itself.
+        let knows = cli.secret_file.is_some() || cli.auth.is_some() || !cli.command.is_empty();
+        if cli.scenario == Scenario::Chat && !knows {
             return Err("chat needs to know who its clients are: give --secret-file FILE (the gateway's \
                         <data>/secret) or --auth none"
                 .into());
         }
-        let target = Target::parse(&cli.url)?;
+        let target = Target::parse(cli.url.as_deref().unwrap_or(GATEWAY_URL))?;
         let waiting = |path: &Path| {
             if !cli.quiet {
                 eprintln!("roost-loadgen: waiting for --secret-file {}", path.display());
@@ -243,7 +294,7 @@ impl Options {
         let chat = self.cli.scenario == Scenario::Chat;
         PlanParams {
             clients: self.cli.clients,
-            rate_per_s: if self.cli.scenario == Scenario::Idle { 0.0 } else { self.cli.rate_per_s },
+            rate_per_s: if self.stays() { 0.0 } else { self.cli.rate_per_s },
             duration_s: self.cli.duration_s,
             payload_bytes: self.cli.payload_bytes,
             seed: self.cli.seed,
@@ -254,10 +305,62 @@ impl Options {
         }
     }
 
+    /// Whether the clients only stay, and send nothing but heartbeats.
+    pub fn stays(&self) -> bool {
+        matches!(self.cli.scenario, Scenario::Idle | Scenario::Storm | Scenario::Churn)
+    }
+
+    /// How bad the phantoms' way is made.
+    pub fn impairment(&self) -> Impairment {
+        let Cli { loss, reorder, duplicate, .. } = self.cli;
+        Impairment { loss, reorder, duplicate }
+    }
+
     /// Whether echo sends as fast as answers come.
     pub fn is_closed_loop(&self) -> bool {
         self.cli.scenario == Scenario::Echo && self.cli.rate_per_s == 0.0
     }
+}
+
+/// What belongs to one kind of client only.
+fn check_kind(cli: &Cli) -> Result<(), String> {
+    let starts = !cli.command.is_empty();
+    if cli.kind == Kind::Kernel {
+        if starts {
+            return Err(
+                "a gateway is started for phantoms only: add --kind phantom, or start it yourself".into()
+            );
+        }
+        if cli.pcap.is_some() {
+            return Err("--pcap is for --kind phantom; kernel sockets are recorded with tcpdump".into());
+        }
+        if cli.clients > CLIENTS_MAX {
+            return Err(format!("--clients must be 1 to {CLIENTS_MAX} with --kind kernel"));
+        }
+    } else if starts && cli.gateway_pid.is_some() {
+        return Err("either --gateway-pid, or a gateway to start after --, but not both".into());
+    } else if !starts && cli.gateway_pid.is_none() {
+        return Err(
+            "--kind phantom starts a gateway (-- roost-gateway ... after the options), or joins the network \
+                    namespace of one (--gateway-pid PID)"
+                .into(),
+        );
+    }
+    if cli.url.is_none() && !starts {
+        return Err("--url is missing: the server's WebSocket address, like ws://127.0.0.1:9000/v1/ws".into());
+    }
+    Ok(())
+}
+
+/// What makes the phantoms' way worse.
+fn check_impairment(cli: &Cli) -> Result<(), String> {
+    for (flag, value) in [("--loss", cli.loss), ("--reorder", cli.reorder), ("--duplicate", cli.duplicate)] {
+        share(flag, value, 0.5)?;
+        if value > 0.0 && cli.kind == Kind::Kernel {
+            return Err(format!("{flag} is for --kind phantom; the way of kernel sockets is tc-netem(8)'s"));
+        }
+    }
+    Ok(())
 }
 
 fn share(flag: &str, value: f64, max: f64) -> Result<(), String> {

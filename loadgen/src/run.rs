@@ -1,24 +1,31 @@
 //! A run from its beginning to its report: workers, phases, measurements.
 
-use crate::host::{self, Memory};
+use crate::host::{self, Cpu, Network, Reading};
 use crate::ledger::Ledger;
 use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
 use crate::meters::{Counters, Meters};
 use crate::net;
-use crate::options::{Options, Scenario};
+use crate::options::{Kind, Options, Scenario};
+use crate::phantom::ground::{self, Ground};
+use crate::phantom::{self, Tallies};
 use crate::progress::Progress;
-use crate::report::{Latency, Report};
+use crate::report::{Latency, PHANTOM_NOTE, Report};
 use crate::scenario::{Chat, Echo, Idle};
 use crate::schedule::Plan;
 use crate::worker::{self, Phase, Results, Shared};
 use anyhow::{Context as _, bail};
 use quanta::Clock;
 use rand::RngExt;
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+mod rounds;
+
+pub use rounds::{Round, Storm};
 
 /// How often the phases' conditions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -31,22 +38,28 @@ const START_AFTER: Duration = Duration::from_millis(50);
 #[error("{0}")]
 pub struct Usage(String);
 
+impl Usage {
+    /// One line for the user.
+    pub fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 /// Runs the scenario and returns its report, not yet judged.
 ///
 /// # Errors
 /// [`Usage`] where the options ask for what cannot be; anything else where the run could not be made.
-pub fn run(options: Options) -> anyhow::Result<Report> {
-    let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
-    let clients = options.cli.clients;
-    if u64::from(clients) > fitting {
-        bail!(Usage(format!(
-            "--clients {clients}: this process may open files for {fitting} clients only; raise the hard limit \
-             (ulimit -Hn, LimitNOFILE=) or ask for fewer"
-        )));
-    }
+pub fn run(mut options: Options) -> anyhow::Result<Report> {
     if let Some(pid) = options.cli.gateway_pid.filter(|&pid| !host::is_alive(pid)) {
         bail!(Usage(format!("--gateway-pid {pid}: there is no such process")));
     }
+    let ground = match options.cli.kind {
+        Kind::Phantom => Some(ground::prepare(&mut options)?),
+        Kind::Kernel => {
+            check_files(options.cli.clients)?;
+            None
+        }
+    };
     let plan = Plan::build(options.plan_params()).map_err(Usage)?;
     let clock = Clock::new();
     let shared = Arc::new(Shared {
@@ -58,59 +71,94 @@ pub fn run(options: Options) -> anyhow::Result<Report> {
         plan,
         options,
     });
-    Run::start(shared)?.finish()
+    Run::start(shared, ground)?.finish()
+}
+
+fn check_files(clients: u32) -> anyhow::Result<()> {
+    let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
+    if u64::from(clients) > fitting {
+        bail!(Usage(format!(
+            "--clients {clients}: this process may open files for {fitting} clients only; raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=) or ask for fewer"
+        )));
+    }
+    Ok(())
 }
 
 struct Run {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
-    results: mpsc::Receiver<Results>,
+    results: mpsc::Receiver<io::Result<Results>>,
     progress: Progress,
-    before: Memory,
+    before: Reading,
+    /// What phantoms stand on.
+    ground: Option<Ground>,
+    /// Why the run has to end before its time.
+    stopped: Option<String>,
 }
 
 /// What was read at the ends of the measured part.
 struct Measured {
     duration_s: f64,
     sent: u64,
-    gateway_cpu_s: Option<f64>,
+    gateway_cpu: Option<Cpu>,
     generator_cpu_s: f64,
-    ready: Memory,
+    held: Reading,
 }
 
 impl Run {
-    fn start(shared: Arc<Shared>) -> anyhow::Result<Self> {
-        let before = Memory::read(shared.options.cli.gateway_pid);
+    fn start(shared: Arc<Shared>, mut ground: Option<Ground>) -> anyhow::Result<Self> {
+        let before = Reading::take(shared.options.cli.gateway_pid);
         let (phase, receiver) = watch::channel(Phase::Ramp);
         let (sender, results) = mpsc::channel();
         let threads = shared.options.cli.threads;
+        let mut queues = ground.as_mut().map(|ground| std::mem::take(&mut ground.queues).into_iter());
         for number in 0..threads {
             let (shared, receiver, sender) = (shared.clone(), receiver.clone(), sender.clone());
+            let queue = queues.as_mut().and_then(Iterator::next);
             thread::Builder::new()
                 .name(format!("loadgen-{number}"))
-                .spawn(move || work(shared, number, threads, receiver, &sender))
+                .spawn(move || match queue {
+                    // Nobody waits for it any more where the run was given up.
+                    Some(queue) => _ = sender.send(phantom::work(shared, queue, number, threads, receiver)),
+                    None => work(shared, number, threads, receiver, &sender),
+                })
                 .context("cannot start a thread")?;
         }
         let progress = Progress::new(shared.options.cli.quiet);
-        Ok(Self { shared, phase, results, progress, before })
+        Ok(Self { shared, phase, results, progress, before, ground, stopped: None })
     }
 
     fn finish(mut self) -> anyhow::Result<Report> {
         self.ramp()?;
         let measured = self.measure();
-        self.drain();
+        let (storm, rounds) = match self.shared.options.cli.scenario {
+            Scenario::Storm => (Some(self.storm()), Vec::new()),
+            Scenario::Churn => (None, self.churn()),
+            _ => {
+                self.drain();
+                (None, Vec::new())
+            }
+        };
         self.progress.finish();
         self.phase.send_replace(Phase::Stop);
-        let (meters, ledger) = self.collect()?;
-        Ok(self.report(&measured, &meters, ledger))
+        let (meters, ledger, tallies) = self.collect()?;
+        let mut report = self.report(&measured, &meters, ledger, tallies);
+        (report.storm, report.rounds) = (storm, rounds);
+        if let Some(ground) = self.ground.take() {
+            ground.finish()?;
+        }
+        match self.stopped {
+            Some(reason) => bail!("the run ended before its time: {reason}"),
+            None => Ok(report),
+        }
     }
 
     /// Waits until each client is ready or has failed, or the server rules the options out.
     fn ramp(&mut self) -> anyhow::Result<()> {
         let clients = u64::from(self.shared.options.cli.clients);
-        let length = Duration::from_secs_f64(clients as f64 / self.shared.options.cli.ramp_per_s);
         let shared = self.shared.clone();
-        self.wait("ramp", length + Duration::from_secs(shared.options.cli.ready_s), |counters| {
+        self.wait("ramp", self.ramp_longest(), |counters| {
             counters.ready.load(Relaxed) + counters.failed.load(Relaxed) >= clients
                 || shared.ruled_out.get().is_some()
         });
@@ -124,27 +172,34 @@ impl Run {
             return Ok(());
         }
         self.phase.send_replace(Phase::Stop);
-        let (meters, _) = self.collect()?;
+        let (meters, ..) = self.collect()?;
         let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
         bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
+    }
+
+    /// The longest wait for all clients to be connected.
+    fn ramp_longest(&self) -> Duration {
+        let options = &self.shared.options.cli;
+        Duration::from_secs_f64(f64::from(options.clients) / options.ramp_per_s)
+            + Duration::from_secs(options.ready_s)
     }
 
     fn measure(&mut self) -> Measured {
         let options = &self.shared.options.cli;
         let (pid, duration) = (options.gateway_pid, Duration::from_secs(options.duration_s));
-        let ready = Memory::read(pid);
-        let cpu = (pid.and_then(host::cpu_s), host::own_cpu_s());
+        let ready = Reading::take(pid);
+        let cpu = (pid.and_then(Cpu::of), host::own_cpu_s());
         let begun = Instant::now() + START_AFTER;
         self.phase.send_replace(Phase::Run(self.shared.clock.now() + START_AFTER));
         self.wait("run", duration + START_AFTER, |_| false);
-        let held = Memory::read(pid);
+        let held = Reading::take(pid);
         Measured {
             duration_s: begun.elapsed().as_secs_f64(),
             sent: self.shared.counters.sent.load(Relaxed),
             // A gateway that was started anew meanwhile has another number: not measured.
-            gateway_cpu_s: cpu.0.zip(pid.and_then(host::cpu_s)).map(|(before, after)| after - before),
+            gateway_cpu: cpu.0.zip(pid.and_then(Cpu::of)).map(|(before, after)| after.since(&before)),
             generator_cpu_s: host::own_cpu_s() - cpu.1,
-            ready: if self.shared.options.cli.scenario == Scenario::Idle { held } else { ready },
+            held: if self.shared.options.stays() { held } else { ready },
         }
     }
 
@@ -170,7 +225,8 @@ impl Run {
     /// Waits for a condition, at most for `longest`.
     fn wait(&mut self, phase: &str, longest: Duration, done: impl Fn(&Counters) -> bool) {
         let end = Instant::now() + longest;
-        while !done(&self.shared.counters) {
+        while !done(&self.shared.counters) && self.stopped.is_none() {
+            self.stopped = self.ground.as_mut().and_then(Ground::stopped);
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -180,20 +236,23 @@ impl Run {
         }
     }
 
-    fn collect(&self) -> anyhow::Result<(Meters, Ledger)> {
+    fn collect(&self) -> anyhow::Result<(Meters, Ledger, Tallies)> {
         let end = Instant::now() + STOP_GRACE;
         let (mut meters, mut ledger) = (Meters::new(0), Ledger::new(self.shared.ledger_messages()));
+        let mut tallies = Tallies::default();
         for _ in 0..self.shared.options.cli.threads {
             let results = self.results.recv_timeout(end.saturating_duration_since(Instant::now())).context(
                 "a worker did not hand in its results; its thread is stuck or could not make a ring",
             )?;
+            let results = results.context("a worker's TUN device is of no use any more")?;
             meters.merge(&results.meters);
             ledger.merge(results.ledger);
+            tallies += results.tallies;
         }
-        Ok((meters, ledger))
+        Ok((meters, ledger, tallies))
     }
 
-    fn report(&self, measured: &Measured, meters: &Meters, ledger: Ledger) -> Report {
+    fn report(&self, measured: &Measured, meters: &Meters, ledger: Ledger, tallies: Tallies) -> Report {
         let shared = &self.shared;
         let (options, counters) = (&shared.options.cli, &shared.counters);
         let connected = counters.connected.load(Relaxed);
@@ -204,6 +263,7 @@ impl Run {
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             scenario: options.scenario.name(),
+            kind: options.kind.name(),
             seed: options.seed,
             clients_target: options.clients,
             clients_connected: connected,
@@ -211,23 +271,34 @@ impl Run {
             clients_dropped: counters.dropped.load(Relaxed),
             reconnects: counters.reconnects.load(Relaxed),
             connect_per_s: if ramp_s > 0.0 { connected as f64 / ramp_s } else { 0.0 },
+            connect_latency_us: Latency::from(&meters.connect),
+            connects_late: tallies.attempts.late,
+            upgrades_refused: tallies.attempts.refused,
+            accept_wrong: tallies.attempts.accept_wrong,
             duration_s: measured.duration_s,
             latency_us: Latency::from(&meters.latency),
             latency_sent_us: Latency::from(&meters.latency_sent),
             latency_offline_us: Latency::from(&meters.latency_offline),
             closed_loop: shared.options.is_closed_loop(),
             send_rate_per_s: measured.sent as f64 / measured.duration_s,
-            memory_bytes_per_client: self.before.growth(&measured.ready, connected),
-            gateway_cpu_s: measured.gateway_cpu_s,
+            network: Network::read().since(&self.before.network),
             generator_cpu_s: measured.generator_cpu_s,
             generator_lag_us: Latency::from(&meters.lag),
             generator_write_us: Latency::from(&meters.write),
             generator_late_share: late_share,
-            generator_saturated: late_share > options.lag_share_max,
+            generator_saturated: late_share > options.lag_share_max
+                || tallies.attempts.late as f64 > tallies.attempts.begun as f64 * options.lag_share_max,
             errors: meters.errors().to_vec(),
             host: host::host(),
             ..Report::default()
         };
+        if let Some(ground) = &self.ground {
+            report.note = Some(PHANTOM_NOTE);
+            report.tcp_hash_buckets = ground.hash_buckets;
+            report.tcp = Some(tallies.packets);
+        }
+        report.measure(&self.before, &measured.held, connected);
+        report.spend(measured.gateway_cpu);
         report.count(&ledger.tally(&shared.plan));
         if options.scenario == Scenario::Echo {
             report.messages_unanswered = (shared.plan.len() as u64).saturating_sub(report.messages_sent);
@@ -241,7 +312,7 @@ fn work(
     number: u32,
     threads: u32,
     phase: watch::Receiver<Phase>,
-    results: &mpsc::Sender<Results>,
+    results: &mpsc::Sender<io::Result<Results>>,
 ) {
     let mut ring = tokio_uring::uring_builder();
     ring.setup_cqsize(RING_COMPLETIONS);
@@ -253,6 +324,6 @@ fn work(
             _ => worker::run::<Idle>(shared, number, threads, phase).await,
         };
         // Nobody waits for it any more where the run was given up.
-        let _ = results.send(result);
+        let _ = results.send(Ok(result));
     });
 }

@@ -28,7 +28,7 @@ fn request(options: &Options, user: u64) -> Result<Request, String> {
 }
 
 /// Whether frames of roost.v1 are spoken: always in chat; in idle where the server knows the users.
-fn speaks_roost(options: &Options) -> bool {
+pub fn speaks_roost(options: &Options) -> bool {
     match options.cli.scenario {
         Scenario::Echo => false,
         Scenario::Chat => true,

@@ -53,7 +53,7 @@ pub struct Plan {
     pub sender: Vec<u32>,
     /// Each message's receiver (client index).
     pub receiver: Vec<u32>,
-    /// Each client's time offline.
+    /// Each client's time offline; empty where nobody is.
     pub offline: Vec<Option<Window>>,
 }
 
@@ -76,7 +76,9 @@ impl Plan {
         }
         let mut rng = StdRng::seed_from_u64(params.seed);
         let end_us = params.duration_s * 1_000_000;
-        let offline: Vec<_> = (0..params.clients)
+        // Millions of phantoms that stay take no entry each.
+        let windows = if params.offline_share > 0.0 { params.clients } else { 0 };
+        let offline: Vec<_> = (0..windows)
             .map(|_| (rng.random::<f64>() < params.offline_share).then(|| offline_window(&mut rng, end_us)))
             .collect();
         let mut plan = Self { at_us: Vec::new(), sender: Vec::new(), receiver: Vec::new(), offline, params };
@@ -122,12 +124,16 @@ impl Plan {
 
     /// Whether the client is meant to be offline at that time.
     pub fn is_offline(&self, client: u32, at_us: u64) -> bool {
-        self.offline[client as usize].is_some_and(|(from, to)| (from..to).contains(&at_us))
+        self.window(client).is_some_and(|(from, to)| (from..to).contains(&at_us))
     }
 
     /// Whether the client is meant to be offline at any time from `from_us` to `to_us`.
     pub fn is_offline_within(&self, client: u32, from_us: u64, to_us: u64) -> bool {
-        self.offline[client as usize].is_some_and(|(from, to)| from <= to_us && from_us < to)
+        self.window(client).is_some_and(|(from, to)| from <= to_us && from_us < to)
+    }
+
+    fn window(&self, client: u32) -> Option<Window> {
+        self.offline.get(client as usize).copied().flatten()
     }
 
     /// Number of messages.

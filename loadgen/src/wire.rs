@@ -34,15 +34,24 @@ impl Encoding {
     /// # Errors
     /// What is wrong with it, in a sentence.
     pub fn read(self, message: &Message) -> Result<Option<ServerFrame>, String> {
-        let bytes = match (self, message) {
-            (Self::Proto, Message::Binary(bytes)) => &bytes[..],
-            (Self::Json, Message::Text(text)) => text.as_bytes(),
-            (Self::Proto, Message::Text(_)) => return Err("a text message under roost.v1.proto".into()),
-            (Self::Json, Message::Binary(_)) => return Err("a binary message under roost.v1.json".into()),
-            _ => return Ok(None),
-        };
-        let frame = decode_server_frame(self.codec(), bytes);
-        frame.map(Some).map_err(|error| format!("unreadable frame: {error}"))
+        match message {
+            Message::Binary(bytes) => self.read_bytes(false, bytes).map(Some),
+            Message::Text(text) => self.read_bytes(true, text.as_bytes()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The payload of a WebSocket message, text or binary, as a frame.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a sentence.
+    pub fn read_bytes(self, text: bool, bytes: &[u8]) -> Result<ServerFrame, String> {
+        match (self, text) {
+            (Self::Proto, true) => return Err("a text message under roost.v1.proto".into()),
+            (Self::Json, false) => return Err("a binary message under roost.v1.json".into()),
+            _ => (),
+        }
+        decode_server_frame(self.codec(), bytes).map_err(|error| format!("unreadable frame: {error}"))
     }
 }
 

@@ -7,9 +7,10 @@ use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, CONNECTING_MAX, PACER_BATCH, SERVER_PAUSE_MAX,
     SWEEP_TICKS, TICK,
 };
-use crate::link::{Link, LinkContext, LinkError};
+use crate::link::{Link, LinkContext, LinkError, Outlet};
 use crate::meters::{Counters, Meters};
 use crate::options::{Options, Scenario};
+use crate::phantom::Tallies;
 use crate::schedule::Plan;
 use quanta::{Clock, Instant};
 use rand::RngExt;
@@ -29,6 +30,12 @@ pub enum Phase {
     Ramp,
     /// The measured part, from this moment on.
     Run(Instant),
+    /// All connections are lost at once.
+    Fall,
+    /// All clients say goodbye.
+    Leave,
+    /// All clients connect again at the ramp's rate, from this moment on.
+    Return(Instant),
     /// Nothing new is due; what is on its way may arrive; everybody is online.
     Drain,
     /// All connections end.
@@ -66,6 +73,8 @@ pub struct Results {
     pub meters: Meters,
     /// Its side of the ledger.
     pub ledger: Ledger,
+    /// What its phantoms did.
+    pub tallies: Tallies,
 }
 
 /// What the clients of one worker share.
@@ -87,9 +96,37 @@ pub struct Context {
 }
 
 impl Context {
+    /// What the clients of a worker of the run share.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let meters = Rc::new(RefCell::new(Meters::new(shared.options.cli.lag_us_max)));
+        let origin = Rc::new(Cell::new(shared.ramp_begun));
+        let link = LinkContext { meters: meters.clone(), clock: shared.clock.clone(), origin };
+        Self {
+            ledger: RefCell::new(Ledger::new(shared.ledger_messages())),
+            meters,
+            dirty: RefCell::default(),
+            phase: Cell::new(Phase::Ramp),
+            link,
+            connecting: Semaphore::new(CONNECTING_MAX),
+            alive: Cell::new(0),
+            shared,
+        }
+    }
+
+    /// Sets the zero of the measured part's time.
+    pub fn set_origin(&self, start: Instant) {
+        self.link.origin.set(start);
+    }
+
     /// Microseconds of the measured part.
     pub fn now_us(&self) -> u64 {
         RunClock::new(self.shared.clock.clone(), self.link.origin.get()).now_us()
+    }
+
+    /// Microseconds until that time of the measured part; 0 where it is over.
+    pub fn until_us(&self, at_us: u64) -> u64 {
+        let at = self.link.origin.get() + Duration::from_micros(at_us);
+        at.saturating_duration_since(self.shared.clock.now()).as_micros() as u64
     }
 
     /// A client is connected, and welcomed where the server knows it.
@@ -111,22 +148,22 @@ pub trait Session: 'static {
     /// Why there can be none, in a sentence.
     fn request(&self) -> Result<Request, String>;
     /// A connection is open.
-    fn opened(&self, link: &Rc<Link>);
+    fn opened(&self, link: &dyn Outlet);
     /// A message came.
     ///
     /// # Errors
     /// Why the connection has to end, in a sentence.
-    fn message(&self, link: &Rc<Link>, message: &Message) -> Result<Next, String>;
+    fn message(&self, link: &dyn Outlet, message: &Message) -> Result<Next, String>;
     /// The connection is gone.
     fn closed(&self);
     /// A message of the schedule is due.
-    fn due(&self, link: Option<&Rc<Link>>, index: u32);
+    fn due(&self, link: Option<&dyn Outlet>, index: u32);
     /// The measured part begins.
-    fn begin(&self, link: Option<&Rc<Link>>);
+    fn begin(&self, link: Option<&dyn Outlet>);
     /// The tick after the client put itself on the dirty list.
-    fn flush(&self, link: Option<&Rc<Link>>);
+    fn flush(&self, link: Option<&dyn Outlet>);
     /// Now and then: heartbeats, deadlines.
-    fn sweep(&self, link: Option<&Rc<Link>>);
+    fn sweep(&self, link: Option<&dyn Outlet>);
 }
 
 /// What follows a message.
@@ -151,6 +188,12 @@ impl<S> Slot<S> {
     fn link(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone()
     }
+
+    /// The session with its connection, where it has one.
+    fn with<T>(&self, act: impl FnOnce(&S, Option<&dyn Outlet>) -> T) -> T {
+        let link = self.link();
+        act(&self.session, link.as_ref().map(|link| link as &dyn Outlet))
+    }
 }
 
 struct Worker<S> {
@@ -166,20 +209,8 @@ pub async fn run<S: Session>(
     threads: u32,
     mut phase: watch::Receiver<Phase>,
 ) -> Results {
-    let meters = Rc::new(RefCell::new(Meters::new(shared.options.cli.lag_us_max)));
-    let origin = Rc::new(Cell::new(shared.ramp_begun));
-    let link = LinkContext { meters: meters.clone(), clock: shared.clock.clone(), origin };
     let clients = (number..shared.plan.params.clients).step_by(threads as usize);
-    let context = Rc::new(Context {
-        ledger: RefCell::new(Ledger::new(shared.ledger_messages())),
-        meters,
-        dirty: RefCell::default(),
-        phase: Cell::new(Phase::Ramp),
-        link,
-        connecting: Semaphore::new(CONNECTING_MAX),
-        alive: Cell::new(0),
-        shared,
-    });
+    let context = Rc::new(Context::new(shared));
     let slots = clients.enumerate().map(|(place, client)| {
         let session = S::new(context.clone(), client, place);
         let (link, online, wake) = (RefCell::default(), Cell::new(true), Notify::new());
@@ -190,16 +221,20 @@ pub async fn run<S: Session>(
     let ramp = tokio_uring::spawn(worker.clone().ramp());
     let tick = tokio_uring::spawn(worker.clone().tick());
     let mut pacer = None;
-    // At most three changes, and the sender's end counts as the last.
+    let mut ramps = vec![ramp];
+    // A few changes a round, and the sender's end counts as the last.
     loop {
         let now = *phase.borrow_and_update();
         context.phase.set(now);
         match now {
             Phase::Ramp => (),
             Phase::Run(start) => {
-                context.link.origin.set(start);
+                context.set_origin(start);
                 pacer.get_or_insert_with(|| tokio_uring::spawn(worker.clone().pace()));
             }
+            Phase::Fall => worker.all_offline(|link| link.cut()),
+            Phase::Leave => worker.all_offline(Link::close),
+            Phase::Return(start) => ramps.push(tokio_uring::spawn(worker.clone().bring_back(start))),
             Phase::Drain => worker.all_online(),
             Phase::Stop => break,
         }
@@ -207,13 +242,17 @@ pub async fn run<S: Session>(
             break;
         }
     }
-    ramp.abort();
+    ramps.iter().for_each(tokio::task::JoinHandle::abort);
     tick.abort();
     if let Some(pacer) = pacer {
         pacer.abort();
     }
     worker.stop().await;
-    Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take() }
+    Results {
+        meters: context.meters.replace(Meters::new(0)),
+        ledger: context.ledger.take(),
+        tallies: Tallies::default(),
+    }
 }
 
 impl<S: Session> Worker<S> {
@@ -235,7 +274,7 @@ impl<S: Session> Worker<S> {
         let plan = &self.context.shared.plan;
         self.wait_for_start(&timer).await;
         for slot in &self.slots {
-            slot.session.begin(slot.link().as_ref());
+            slot.with(S::begin);
         }
         let own = (0..plan.len()).filter(|&index| plan.sender[index] % self.threads == self.first_client());
         let mut handed = 0_u32;
@@ -251,7 +290,7 @@ impl<S: Session> Worker<S> {
             }
             handed += 1;
             let slot = &self.slots[(plan.sender[index] / self.threads) as usize];
-            slot.session.due(slot.link().as_ref(), index as u32);
+            slot.with(|session, link| session.due(link, index as u32));
         }
     }
 
@@ -276,7 +315,7 @@ impl<S: Session> Worker<S> {
                 self.flush_dirty();
                 for slot in slice {
                     self.move_online(slot);
-                    slot.session.sweep(slot.link().as_ref());
+                    slot.with(S::sweep);
                 }
             }
             if self.slots.is_empty() {
@@ -289,7 +328,7 @@ impl<S: Session> Worker<S> {
         let dirty = self.context.dirty.take();
         for place in dirty {
             let slot = &self.slots[place];
-            slot.session.flush(slot.link().as_ref());
+            slot.with(S::flush);
         }
     }
 
@@ -316,6 +355,28 @@ impl<S: Session> Worker<S> {
             if !slot.online.replace(true) {
                 slot.wake.notify_one();
             }
+        }
+    }
+
+    fn all_offline(&self, end: fn(&Rc<Link>)) {
+        for slot in &self.slots {
+            slot.online.set(false);
+            if let Some(link) = slot.link() {
+                end(&link);
+            }
+        }
+    }
+
+    /// Lets the clients connect again at the ramp's rate.
+    async fn bring_back(self: Rc<Self>, start: Instant) {
+        let Ok(timer) = FineTimer::new() else { return self.context.meters.borrow_mut().error("no timerfd") };
+        let clock = RunClock::new(self.context.shared.clock.clone(), start);
+        let gap_us = 1e6 / self.context.shared.options.cli.ramp_per_s;
+        for slot in &self.slots {
+            let due_us = (f64::from(slot.client) * gap_us) as u64;
+            let _ = timer.sleep_us(due_us.saturating_sub(clock.now_us())).await;
+            slot.online.set(true);
+            slot.wake.notify_one();
         }
     }
 

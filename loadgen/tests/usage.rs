@@ -24,7 +24,6 @@ fn what_this_version_does_not_have_is_refused_in_one_line() {
     for scenario in ["group", "storm", "churn", "slow", "mix"] {
         refused(&[&[scenario], &URL[..]].concat(), &format!("does not have the scenario '{scenario}'"));
     }
-    refused(&[&["echo", "--kind", "phantom"], &URL[..]].concat(), "does not have --kind phantom");
     refused(&[&["echo", "--html", "x.html"], &URL[..]].concat(), "does not have --html");
 }
 
@@ -54,7 +53,23 @@ fn bad_usage_is_refused_before_anything_starts() {
     }
     refused(&["echo", "--url", "wss://127.0.0.1/"], "TLS");
     refused(&["dance", "--url", "ws://127.0.0.1/"], "dance");
-    refused(&[], "--url");
+    refused(&["idle"], "--url");
+}
+
+#[test]
+fn what_belongs_to_the_other_kind_of_clients_is_refused() {
+    let phantom = ["idle", "--kind", "phantom"];
+    for (arguments, reason) in [
+        (&["idle", "--", "roost-gateway"][..], "--kind phantom"),
+        (&["idle", "--url", "ws://127.0.0.1:1/", "--pcap", "x.pcap"], "--pcap"),
+        (&["idle", "--url", "ws://127.0.0.1:1/", "--clients", "1000001"], "--kind kernel"),
+        (&phantom, "-- roost-gateway"),
+        (&["idle", "--kind", "phantom", "--url", "ws://198.18.0.1:1/"], "--gateway-pid"),
+        (&["idle", "--kind", "phantom", "--gateway-pid", "1"], "--url"),
+        (&["idle", "--kind", "phantom", "--gateway-pid", "1", "--", "roost-gateway"], "not both"),
+    ] {
+        refused(arguments, reason);
+    }
 }
 
 #[test]
@@ -65,8 +80,8 @@ fn help_names_the_exit_codes() {
     for text in ["97", "98", "99", "--fail-if", "--secret-file"] {
         assert!(help.contains(text), "{text}");
     }
-    // Five scenarios, a kind and a flag.
-    assert_eq!(help.matches("(not in this version)").count(), 7, "{help}");
+    // Five scenarios and a flag.
+    assert_eq!(help.matches("(not in this version)").count(), 6, "{help}");
     assert!(help.contains(&format!("at least {HEADER_BYTES}")), "{help}");
 }
 

@@ -5,7 +5,7 @@ use crate::ledger::Delivery;
 use crate::limits::{
     ACK_EVENTS_MAX, READ_MESSAGES_MAX, RETRIES_MAX, SERVER_PAUSE_MAX, UNANSWERED_MAX, WELCOME_TIMEOUT,
 };
-use crate::link::Link;
+use crate::link::Outlet;
 use crate::meters::Counters;
 use crate::payload;
 use crate::wire;
@@ -63,7 +63,7 @@ impl Chat {
     fn frame(
         &self,
         state: &mut State,
-        link: &Rc<Link>,
+        link: &dyn Outlet,
         frame: &roost_proto::v1::ClientFrame,
         mark: Option<u64>,
     ) {
@@ -74,7 +74,7 @@ impl Chat {
     }
 
     /// Sends what is queued, as far as the bounds allow. `fresh`: the message that became due just now.
-    fn pump(&self, state: &mut State, link: &Rc<Link>, fresh: Option<u32>) {
+    fn pump(&self, state: &mut State, link: &dyn Outlet, fresh: Option<u32>) {
         while state.standing == Standing::Welcomed
             && state.in_flight < state.queue.len().min(UNANSWERED_MAX)
             && link.has_room()
@@ -110,7 +110,7 @@ impl Chat {
         known.then_some(index)
     }
 
-    fn welcome(&self, state: &mut State, link: &Rc<Link>, welcome: &Welcome) {
+    fn welcome(&self, state: &mut State, link: &dyn Outlet, welcome: &Welcome) {
         self.context.ledger.borrow_mut().welcomed(self.client, welcome.acknowledged, welcome.head);
         state.standing = Standing::Welcomed;
         let asked = self.context.shared.options.cli.payload_bytes;
@@ -138,7 +138,7 @@ impl Chat {
         }
     }
 
-    fn sent(&self, state: &mut State, link: &Rc<Link>, sent: &Sent) {
+    fn sent(&self, state: &mut State, link: &dyn Outlet, sent: &Sent) {
         let plan = &self.context.shared.plan;
         let own = self.index(&sent.client_id).filter(|&index| plan.sender[index as usize] == self.client);
         let Some(index) = own else { return self.context.ledger.borrow_mut().violation() };
@@ -158,7 +158,7 @@ impl Chat {
         self.pump(state, link, None);
     }
 
-    fn refused(&self, state: &mut State, link: &Rc<Link>, reply_to: u32, error: &Error) {
+    fn refused(&self, state: &mut State, link: &dyn Outlet, reply_to: u32, error: &Error) {
         let code = error.code.as_known();
         self.context.meters.borrow_mut().error(&format!("Error {:?}: {}", error.code, error.message));
         let index = reply_to.wrapping_sub(1);
@@ -179,7 +179,7 @@ impl Chat {
         self.pump(state, link, None);
     }
 
-    fn event(&self, state: &mut State, link: &Rc<Link>, event: &Event) {
+    fn event(&self, state: &mut State, link: &dyn Outlet, event: &Event) {
         if self.context.ledger.borrow_mut().event(self.client, event.seq) {
             match &event.body {
                 Some(event::Body::Message(message)) => self.delivered(state, event.seq, message),
@@ -247,7 +247,7 @@ impl Chat {
     }
 
     /// Acknowledges all that came, and tells what was read.
-    fn acknowledge(&self, state: &mut State, link: &Rc<Link>) {
+    fn acknowledge(&self, state: &mut State, link: &dyn Outlet) {
         if state.standing != Standing::Welcomed {
             return;
         }
@@ -265,7 +265,7 @@ impl Chat {
     }
 
     /// Queues again what the server refused for now and whose time has come.
-    fn retry(&self, state: &mut State, link: &Rc<Link>) {
+    fn retry(&self, state: &mut State, link: &dyn Outlet) {
         let now_us = self.context.now_us();
         let State { postponed, queue, .. } = state;
         postponed.retain(|&(at_us, index)| {
@@ -316,11 +316,11 @@ impl Session for Chat {
         request(&self.context.shared.options, self.context.shared.plan.user(self.client))
     }
 
-    fn opened(&self, _link: &Rc<Link>) {
+    fn opened(&self, _link: &dyn Outlet) {
         self.state.borrow_mut().last_sent = self.context.shared.clock.now();
     }
 
-    fn message(&self, link: &Rc<Link>, message: &Message) -> Result<Next, String> {
+    fn message(&self, link: &dyn Outlet, message: &Message) -> Result<Next, String> {
         let Some(frame) = self.context.shared.options.cli.encoding.read(message)? else {
             return Ok(Next::Continue);
         };
@@ -352,7 +352,7 @@ impl Session for Chat {
         state.events_unacknowledged = 0;
     }
 
-    fn due(&self, link: Option<&Rc<Link>>, index: u32) {
+    fn due(&self, link: Option<&dyn Outlet>, index: u32) {
         let state = &mut *self.state.borrow_mut();
         state.queue.push_back(index);
         if let Some(link) = link {
@@ -362,9 +362,9 @@ impl Session for Chat {
         }
     }
 
-    fn begin(&self, _link: Option<&Rc<Link>>) {}
+    fn begin(&self, _link: Option<&dyn Outlet>) {}
 
-    fn flush(&self, link: Option<&Rc<Link>>) {
+    fn flush(&self, link: Option<&dyn Outlet>) {
         let state = &mut *self.state.borrow_mut();
         state.dirty = false;
         if let Some(link) = link {
@@ -372,7 +372,7 @@ impl Session for Chat {
         }
     }
 
-    fn sweep(&self, link: Option<&Rc<Link>>) {
+    fn sweep(&self, link: Option<&dyn Outlet>) {
         let Some(link) = link else { return };
         let state = &mut *self.state.borrow_mut();
         let silent = self.context.shared.clock.now().saturating_duration_since(state.last_sent);
@@ -389,7 +389,8 @@ impl Session for Chat {
                 if !state.reads.is_empty() {
                     self.mark_dirty(state);
                 }
-                if silent > state.heartbeat / 2 {
+                let share = self.context.shared.options.cli.heartbeat_share;
+                if silent > state.heartbeat.mul_f64(share) {
                     self.frame(state, link, &wire::heartbeat(), None);
                 }
             }

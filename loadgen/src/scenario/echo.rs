@@ -1,7 +1,7 @@
 //! `echo`: what is sent comes back, byte by byte and in order, from any WebSocket echo server.
 
 use super::request;
-use crate::link::Link;
+use crate::link::Outlet;
 use crate::meters::Counters;
 use crate::payload;
 use crate::worker::{Context, Next, Phase, Session};
@@ -42,7 +42,7 @@ impl Echo {
     }
 
     /// Sends what is due, or in a closed loop what there is room for. `fresh`: the message that became due just now.
-    fn pump(&self, link: &Rc<Link>, fresh: Option<u32>) {
+    fn pump(&self, link: &dyn Outlet, fresh: Option<u32>) {
         while self.flights.borrow().len() < self.in_flight_max() && link.has_room() {
             let (payload, from_us, mark) = if self.is_closed_loop() {
                 if !matches!(self.context.phase.get(), Phase::Run(_)) {
@@ -112,7 +112,7 @@ impl Session for Echo {
         request(&self.context.shared.options, self.context.shared.plan.user(self.client))
     }
 
-    fn opened(&self, link: &Rc<Link>) {
+    fn opened(&self, link: &dyn Outlet) {
         if !self.connected_once.replace(true) {
             self.context.connected();
             Counters::add(&self.context.shared.counters.ready);
@@ -120,7 +120,7 @@ impl Session for Echo {
         self.pump(link, None);
     }
 
-    fn message(&self, link: &Rc<Link>, message: &Message) -> Result<Next, String> {
+    fn message(&self, link: &dyn Outlet, message: &Message) -> Result<Next, String> {
         match message {
             // A text message before anything was sent is a greeting of some servers.
             Message::Text(_) if self.flights.borrow().is_empty() => (),
@@ -139,20 +139,20 @@ impl Session for Echo {
         self.context.ledger.borrow_mut().counted().lost += lost;
     }
 
-    fn due(&self, link: Option<&Rc<Link>>, index: u32) {
+    fn due(&self, link: Option<&dyn Outlet>, index: u32) {
         self.waiting.borrow_mut().push_back(index);
         if let Some(link) = link {
             self.pump(link, Some(index));
         }
     }
 
-    fn begin(&self, link: Option<&Rc<Link>>) {
+    fn begin(&self, link: Option<&dyn Outlet>) {
         if let Some(link) = link.filter(|_| self.is_closed_loop()) {
             self.pump(link, None);
         }
     }
 
-    fn flush(&self, _link: Option<&Rc<Link>>) {}
+    fn flush(&self, _link: Option<&dyn Outlet>) {}
 
-    fn sweep(&self, _link: Option<&Rc<Link>>) {}
+    fn sweep(&self, _link: Option<&dyn Outlet>) {}
 }

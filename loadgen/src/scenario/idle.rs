@@ -2,7 +2,7 @@
 
 use super::{request, speaks_roost};
 use crate::limits::WELCOME_TIMEOUT;
-use crate::link::Link;
+use crate::link::Outlet;
 use crate::meters::Counters;
 use crate::options::{Encoding, Options};
 use crate::wire;
@@ -51,14 +51,14 @@ impl Session for Idle {
         request(self.options(), self.context.shared.plan.user(self.client))
     }
 
-    fn opened(&self, _link: &Rc<Link>) {
+    fn opened(&self, _link: &dyn Outlet) {
         self.last_sent.set(self.context.shared.clock.now());
         if !speaks_roost(self.options()) {
             self.welcome();
         }
     }
 
-    fn message(&self, _link: &Rc<Link>, message: &Message) -> Result<Next, String> {
+    fn message(&self, _link: &dyn Outlet, message: &Message) -> Result<Next, String> {
         if !speaks_roost(self.options()) {
             return Ok(Next::Continue);
         }
@@ -81,20 +81,20 @@ impl Session for Idle {
         self.welcomed.set(false);
     }
 
-    fn due(&self, _link: Option<&Rc<Link>>, _index: u32) {}
+    fn due(&self, _link: Option<&dyn Outlet>, _index: u32) {}
 
-    fn begin(&self, _link: Option<&Rc<Link>>) {}
+    fn begin(&self, _link: Option<&dyn Outlet>) {}
 
-    fn flush(&self, _link: Option<&Rc<Link>>) {}
+    fn flush(&self, _link: Option<&dyn Outlet>) {}
 
-    fn sweep(&self, link: Option<&Rc<Link>>) {
+    fn sweep(&self, link: Option<&dyn Outlet>) {
         let Some(link) = link else { return };
         let now = self.context.shared.clock.now();
         let silent = now.saturating_duration_since(self.last_sent.get());
         if !self.welcomed.get() && silent > WELCOME_TIMEOUT {
             self.context.meters.borrow_mut().error("no Welcome in time");
             link.cut();
-        } else if silent > self.heartbeat.get() / 2 {
+        } else if silent > self.heartbeat.get().mul_f64(self.options().cli.heartbeat_share) {
             self.last_sent.set(now);
             // Where it is closed the reading side sees it.
             let _ = link.send(heartbeat(self.options()), None);

@@ -1,10 +1,18 @@
-//! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and a short text for people.
+//! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and in [`summary`] a short text for people.
+
+mod summary;
 
 use crate::fail_if::Condition;
+use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
+use crate::phantom::tcp::Counts;
+use crate::run::{Round, Storm};
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use std::fmt::Write;
+
+/// The note of every run with phantoms.
+pub const PHANTOM_NOTE: &str = "TUN runs the receiver's network stack in the generator's threads: phantom runs prove memory \
+    and counts, and runs with kernel sockets prove CPU";
 
 /// Percentiles of a histogram, in microseconds. All 0 where `count` is 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -47,12 +55,16 @@ pub struct MemoryPerClient {
     pub kernel: Option<f64>,
     /// Growth of the gateway's resident set.
     pub gateway: Option<f64>,
-    /// The sum of both.
+    /// Growth of the gateway's proportional set: shared pages count in part.
+    pub gateway_pss: Option<f64>,
+    /// The sum of kernel and gateway.
     pub total: Option<f64>,
     /// Growth of `MemTotal - MemFree - Buffers - Cached`: everything, the generator's own memory included.
     pub host: Option<f64>,
     /// Growth of the generator's resident set.
     pub generator: Option<f64>,
+    /// `host` without `generator`: kernel, gateway and router, where nothing else on the machine grows meanwhile.
+    pub server: Option<f64>,
 }
 
 /// The machine the generator ran on.
@@ -90,6 +102,10 @@ pub struct Report {
     pub version: &'static str,
     /// Scenario.
     pub scenario: &'static str,
+    /// How the clients reached the network: `kernel` or `phantom`.
+    pub kind: &'static str,
+    /// What a reader has to know of such a run; `null` where there is nothing.
+    pub note: Option<&'static str>,
     /// Seed of the schedule, payloads and users.
     pub seed: u64,
     /// Clients asked for.
@@ -102,8 +118,22 @@ pub struct Report {
     pub clients_dropped: u64,
     /// Connections made again.
     pub reconnects: u64,
-    /// Clients connected by the length of the ramp.
+    /// Clients connected by the length of the ramp: TCP, upgrade, token and Welcome.
     pub connect_per_s: f64,
+    /// From the SYN to Welcome (phantoms).
+    pub connect_latency_us: Latency,
+    /// Connections of the ramp that the generator began more than a second after their time (phantoms).
+    pub connects_late: u64,
+    /// Answers to the upgrade with another status than 101 (phantoms); `errors` has them by status.
+    pub upgrades_refused: u64,
+    /// Answers to the upgrade whose Sec-WebSocket-Accept did not fit the key (phantoms).
+    pub accept_wrong: u64,
+    /// How the storm went (storm).
+    pub storm: Option<Storm>,
+    /// The rounds (churn).
+    pub rounds: Vec<Round>,
+    /// What the phantoms' TCP did; `null` with kernel sockets.
+    pub tcp: Option<Counts>,
     /// Length of the measured part.
     pub duration_s: f64,
     /// Messages handed to a socket.
@@ -149,8 +179,23 @@ pub struct Report {
     pub send_rate_per_s: f64,
     /// Memory a client.
     pub memory_bytes_per_client: MemoryPerClient,
+    /// Memory before the first connect.
+    pub memory_before_bytes: Memory,
+    /// Memory when all clients were connected; with idle, at the end of the measured part.
+    pub memory_held_bytes: Memory,
+    /// The kernel's slab caches that grew meanwhile by a byte a client or more, the largest first; empty without root.
+    pub slab: Vec<SlabGrowth>,
+    /// Buckets of the TCP hash table of a network namespace made for this run, 8 bytes each, made before
+    /// `memory_before_bytes`; `null` where there was none.
+    pub tcp_hash_buckets: Option<u64>,
+    /// What the kernel counted of TCP in the generator's network namespace during the run.
+    pub network: Network,
     /// CPU of the gateway in the measured part, user and system; `null` without --gateway-pid.
     pub gateway_cpu_s: Option<f64>,
+    /// Of that, in user mode.
+    pub gateway_cpu_user_s: Option<f64>,
+    /// Of that, in the kernel.
+    pub gateway_cpu_system_s: Option<f64>,
     /// CPU of the generator in the measured part.
     pub generator_cpu_s: f64,
     /// How late the generator itself was: from the scheduled time to the write, connection breaks excluded.
@@ -177,11 +222,38 @@ impl Report {
         let memory = MemoryPerClient {
             kernel: Some(0.0),
             gateway: Some(0.0),
+            gateway_pss: Some(0.0),
             total: Some(0.0),
             host: Some(0.0),
             generator: Some(0.0),
+            server: Some(0.0),
         };
-        Self { gateway_cpu_s: Some(0.0), memory_bytes_per_client: memory, ..Self::default() }
+        let held = Memory { gateway_rss: Some(0), gateway_pss: Some(0), ..Memory::default() };
+        Self {
+            note: Some(""),
+            gateway_cpu_s: Some(0.0),
+            gateway_cpu_user_s: Some(0.0),
+            gateway_cpu_system_s: Some(0.0),
+            tcp_hash_buckets: Some(0),
+            memory_bytes_per_client: memory,
+            memory_before_bytes: held,
+            memory_held_bytes: held,
+            ..Self::default()
+        }
+    }
+
+    /// Takes over what was read before the first connect and while `clients` were held.
+    pub fn measure(&mut self, before: &Reading, held: &Reading, clients: u64) {
+        self.memory_bytes_per_client = before.memory.growth(&held.memory, clients);
+        (self.memory_before_bytes, self.memory_held_bytes) = (before.memory, held.memory);
+        self.slab = before.slab_growth(held, clients);
+    }
+
+    /// Takes over the gateway's CPU of the measured part, where it was measured.
+    pub fn spend(&mut self, cpu: Option<Cpu>) {
+        self.gateway_cpu_s = cpu.map(|cpu| cpu.total_s());
+        self.gateway_cpu_user_s = cpu.map(|cpu| cpu.user_s);
+        self.gateway_cpu_system_s = cpu.map(|cpu| cpu.system_s);
     }
 
     /// Takes over the ledger's counts.
@@ -237,122 +309,11 @@ impl Report {
             Verdict::Clean
         }
     }
-
-    /// A dozen lines for people.
-    pub fn summary(&self) -> String {
-        let mut text = String::new();
-        self.write_summary(&mut text).map(|()| text).unwrap_or_default()
-    }
-
-    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "{} (seed {}): {:?}", self.scenario, self.seed, self.verdict)?;
-        writeln!(
-            out,
-            "  clients   {} of {} connected at {:.0}/s, {} failed, {} dropped, {} reconnects",
-            self.clients_connected,
-            self.clients_target,
-            self.connect_per_s,
-            self.clients_failed,
-            self.clients_dropped,
-            self.reconnects
-        )?;
-        if self.messages_sent > 0 {
-            self.write_messages(out)?;
-        }
-        let memory = &self.memory_bytes_per_client;
-        if let Some(kernel) = memory.kernel {
-            let gateway =
-                memory.gateway.map_or("not measured (--gateway-pid)".into(), |bytes| format!("{bytes:.0}"));
-            writeln!(out, "  memory    bytes a client: kernel (both ends) {kernel:.0}, gateway {gateway}")?;
-        }
-        if let Some(cpu_s) = self.gateway_cpu_s {
-            writeln!(out, "  gateway   {cpu_s:.2} s of CPU in {:.1} s", self.duration_s)?;
-        }
-        if self.generator_saturated {
-            writeln!(
-                out,
-                "  SATURATED the generator was late with {:.1} % of the messages: this run does not count; \
-                 lower the rate, or raise --threads where there are cores",
-                self.generator_late_share * 100.0
-            )?;
-        }
-        for condition in &self.fail_if_held {
-            writeln!(out, "  FAILED    {condition}")?;
-        }
-        for (error, count) in &self.errors {
-            writeln!(out, "  error     {count} x {error}")?;
-        }
-        Ok(())
-    }
-
-    fn write_messages(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(
-            out,
-            "  messages  {} sent ({:.0}/s), {} answered, {} received, {} redelivered, {} refused, {} unanswered",
-            self.messages_sent,
-            self.send_rate_per_s,
-            self.messages_answered,
-            self.messages_received,
-            self.messages_redelivered,
-            self.messages_refused,
-            self.messages_unanswered
-        )?;
-        writeln!(
-            out,
-            "  ledger    {} lost, {} doubled, {} out of order, {} violations, {} wrong receipts",
-            self.messages_lost,
-            self.messages_duplicated,
-            self.messages_out_of_order,
-            self.violations,
-            self.receipts_wrong
-        )?;
-        let counted_from = if self.closed_loop { "sending (closed loop)" } else { "scheduled time" };
-        writeln!(out, "  times     count from the {counted_from}")?;
-        for (name, latency) in [
-            ("latency", &self.latency_us),
-            ("to Sent", &self.latency_sent_us),
-            ("own lag", &self.generator_lag_us),
-        ] {
-            if latency.count > 0 {
-                let [p50, p90, p99, p999, max] =
-                    [latency.p50, latency.p90, latency.p99, latency.p999, latency.max].map(readable);
-                writeln!(out, "  {name:<9} p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A time for people, in the unit that leaves one to three digits before the point.
-fn readable(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} us"),
-        1_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),
-        100_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
-        _ => format!("{:.1} s", us as f64 / 1e6),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_summary_has_readable_times_and_says_once_what_they_count_from() {
-        let latency = Latency { count: 5, p50: 850, p90: 1_500, p99: 15_340, p999: 198_400, max: 12_340_000 };
-        let report = Report {
-            messages_sent: 5,
-            latency_us: latency.clone(),
-            latency_sent_us: latency,
-            ..Report::default()
-        };
-        let summary = report.summary();
-        let times = "p50 850 us, p90 1.5 ms, p99 15.3 ms, p99.9 198 ms, max 12.3 s";
-        assert!(summary.contains(&format!("  latency   {times}\n  to Sent   {times}\n")), "{summary}");
-        assert_eq!(summary.matches("scheduled time").count(), 1, "{summary}");
-        let closed = Report { closed_loop: true, ..report }.summary();
-        assert!(closed.contains("from the sending") && !closed.contains("scheduled"), "{closed}");
-    }
 
     #[test]
     fn the_exit_code_follows_the_precedence() {

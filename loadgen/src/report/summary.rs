@@ -1,0 +1,164 @@
+//! The report as a short text for people.
+
+use super::Report;
+use crate::options::Kind;
+use std::fmt::Write;
+
+impl Report {
+    /// A dozen lines for people.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        self.write_summary(&mut text).map(|()| text).unwrap_or_default()
+    }
+
+    fn write_summary(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{} (seed {}): {:?}", self.scenario, self.seed, self.verdict)?;
+        writeln!(
+            out,
+            "  clients   {} of {} connected at {:.0}/s, {} failed, {} dropped, {} reconnects",
+            self.clients_connected,
+            self.clients_target,
+            self.connect_per_s,
+            self.clients_failed,
+            self.clients_dropped,
+            self.reconnects
+        )?;
+        if self.messages_sent > 0 {
+            self.write_messages(out)?;
+        }
+        let memory = &self.memory_bytes_per_client;
+        if let Some(kernel) = memory.kernel {
+            let gateway =
+                memory.gateway.map_or("not measured (--gateway-pid)".into(), |bytes| format!("{bytes:.0}"));
+            let ends = if self.kind == Kind::Phantom.name() { "" } else { " (both ends)" };
+            writeln!(out, "  memory    bytes a client: kernel{ends} {kernel:.0}, gateway {gateway}")?;
+        }
+        if let Some(cpu_s) = self.gateway_cpu_s {
+            writeln!(out, "  gateway   {cpu_s:.2} s of CPU in {:.1} s", self.duration_s)?;
+        }
+        if let Some(note) = self.note {
+            self.write_network(out)?;
+            writeln!(out, "  note      {note}")?;
+        }
+        if self.generator_saturated {
+            writeln!(
+                out,
+                "  SATURATED the generator was late with {:.1} % of the messages: this run does not count; \
+                 lower the rate, or raise --threads where there are cores",
+                self.generator_late_share * 100.0
+            )?;
+        }
+        for condition in &self.fail_if_held {
+            writeln!(out, "  FAILED    {condition}")?;
+        }
+        for (error, count) in &self.errors {
+            writeln!(out, "  error     {count} x {error}")?;
+        }
+        Ok(())
+    }
+
+    /// The server's side of TCP: in the phantoms' network namespace there is nothing else.
+    fn write_network(&self, out: &mut String) -> std::fmt::Result {
+        let network = &self.network;
+        writeln!(
+            out,
+            "  network   {} accepted, {} accept queue overflows, {} other drops, {} sent again, {} device drops, {} \
+             given up for memory",
+            network.passive_opens,
+            network.listen_overflows,
+            // The kernel counts an overflow as a drop, too.
+            network.listen_drops.saturating_sub(network.listen_overflows),
+            network.segments_retransmitted,
+            network.device_drops,
+            network.aborts_on_memory
+        )
+    }
+
+    fn write_messages(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "  messages  {} sent ({:.0}/s), {} answered, {} received, {} redelivered, {} refused, {} unanswered",
+            self.messages_sent,
+            self.send_rate_per_s,
+            self.messages_answered,
+            self.messages_received,
+            self.messages_redelivered,
+            self.messages_refused,
+            self.messages_unanswered
+        )?;
+        writeln!(
+            out,
+            "  ledger    {} lost, {} doubled, {} out of order, {} violations, {} wrong receipts",
+            self.messages_lost,
+            self.messages_duplicated,
+            self.messages_out_of_order,
+            self.violations,
+            self.receipts_wrong
+        )?;
+        let counted_from = if self.closed_loop { "sending (closed loop)" } else { "scheduled time" };
+        writeln!(out, "  times     count from the {counted_from}")?;
+        for (name, latency) in [
+            ("latency", &self.latency_us),
+            ("to Sent", &self.latency_sent_us),
+            ("own lag", &self.generator_lag_us),
+        ] {
+            if latency.count > 0 {
+                let [p50, p90, p99, p999, max] =
+                    [latency.p50, latency.p90, latency.p99, latency.p999, latency.max].map(readable);
+                writeln!(out, "  {name:<9} p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time for people, in the unit that leaves one to three digits before the point.
+fn readable(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),
+        100_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Latency, PHANTOM_NOTE};
+    use super::*;
+    use crate::host::Network;
+
+    #[test]
+    fn the_summary_has_readable_times_and_says_once_what_they_count_from() {
+        let latency = Latency { count: 5, p50: 850, p90: 1_500, p99: 15_340, p999: 198_400, max: 12_340_000 };
+        let report = Report {
+            messages_sent: 5,
+            latency_us: latency.clone(),
+            latency_sent_us: latency,
+            ..Report::default()
+        };
+        let summary = report.summary();
+        let times = "p50 850 us, p90 1.5 ms, p99 15.3 ms, p99.9 198 ms, max 12.3 s";
+        assert!(summary.contains(&format!("  latency   {times}\n  to Sent   {times}\n")), "{summary}");
+        assert_eq!(summary.matches("scheduled time").count(), 1, "{summary}");
+        let closed = Report { closed_loop: true, ..report }.summary();
+        assert!(closed.contains("from the sending") && !closed.contains("scheduled"), "{closed}");
+    }
+
+    #[test]
+    fn phantom_runs_say_what_they_do_not_prove() {
+        let network =
+            Network { passive_opens: 9, listen_overflows: 4, listen_drops: 6, ..Network::default() };
+        let report = Report { note: Some(PHANTOM_NOTE), network, ..Report::default() };
+        let counts = "  network   9 accepted, 4 accept queue overflows, 2 other drops, ";
+        assert!(report.summary().contains(counts), "{}", report.summary());
+        assert!(
+            report
+                .summary()
+                .contains("  note      TUN runs the receiver's network stack in the generator's threads: ")
+        );
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert!(json["note"].as_str().is_some_and(|note| note.ends_with("kernel sockets prove CPU")));
+        assert!(!Report::default().summary().contains("note"));
+    }
+}
