@@ -7,7 +7,7 @@ use roost_gateway::{conn::Backend, limits, ring::Completion, shard::Shard};
 
 use super::{
     Fixture,
-    fake::{FakeRing, Peer, World},
+    fake::{Arrival, FakeRing, Peer, World},
     head, shard,
 };
 
@@ -60,7 +60,7 @@ fn on_a_line(seed: u64, test: impl FnOnce(Line<'_>)) {
     let (clock, time) = Clock::mock();
     with_clock(&clock, || {
         let mut peer = Peer::default();
-        (peer.sends, peer.whole) = (head("").into(), true);
+        (peer.sends, peer.arrival) = (head("").into(), Arrival::Whole);
         let world = World::new(seed, vec![peer]);
         let (shard, fixture) = shard(&world, Backend::Echo, |_| None);
         let mut line = Line { world, shard, fixture, time: &time, completions: Vec::new(), text: 0 };

@@ -26,8 +26,8 @@ pub struct Peer {
     pub fin_after: bool,
     /// Reset the connection when so many bytes were sent.
     pub reset_at: Option<usize>,
-    /// What it sends arrives, and is received, in one piece.
-    pub whole: bool,
+    /// How what it sends arrives.
+    pub arrival: Arrival,
     /// Bytes it has sent.
     pub sent: usize,
     /// What it received.
@@ -46,6 +46,16 @@ pub struct Peer {
     pub(super) sending: Option<(Token, Vec<u8>)>,
     pub(super) shutting: Option<Token>,
     pub(super) closing: Option<Token>,
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// In random pieces.
+    #[default]
+    Pieces,
+    /// All that was sent arrives, and is received, at once.
+    Whole,
 }
 
 /// What the peer's end of the stream has come to.
@@ -255,7 +265,11 @@ impl World {
         let peer = &mut self.peers[index];
         if !peer.sends.is_empty() {
             let most = if self.rng.random_bool(0.1) { peer.sends.len() } else { 64.min(peer.sends.len()) };
-            let bytes = if peer.whole { peer.sends.len() } else { self.rng.random_range(1..=most) };
+            let bytes = if peer.arrival == Arrival::Whole {
+                peer.sends.len()
+            } else {
+                self.rng.random_range(1..=most)
+            };
             peer.arrive(bytes);
         } else if peer.fin_after && peer.stream == Stream::Open {
             peer.arrive(0);
@@ -305,7 +319,7 @@ impl World {
             return self.complete(token, -libc::ENOBUFS, false);
         }
         let ends = self.rng.random_bool(0.1);
-        let room = if peer.whole { usize::MAX } else { self.rng.random_range(1..=64) };
+        let room = if peer.arrival == Arrival::Whole { usize::MAX } else { self.rng.random_range(1..=64) };
         match (peer.take(room), buffer) {
             (Ok(bytes), Some(buffer)) => {
                 peer.receive = peer.receive.filter(|_| !ends);
