@@ -10,7 +10,10 @@ use std::{
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
-use crate::limits;
+use crate::{
+    capacity::{Capacity, Machine},
+    limits,
+};
 
 /// What stands behind the WebSocket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -54,7 +57,7 @@ pub struct Options {
     /// What stands behind the WebSocket [default: router]
     #[arg(long, value_name = "KIND")]
     backend: Option<BackendKind>,
-    /// Connections beyond this are refused with 503 [default: what the file limit allows]
+    /// Connections beyond this are refused with 503 [default: what this machine can hold]
     #[arg(long, value_name = "N")]
     max_connections: Option<u64>,
     /// Larger messages end their connection with close code 1009 [default: 131072]
@@ -110,6 +113,8 @@ pub struct Config {
     pub router_threads: u16,
     /// Places in each shard's table of direct descriptors.
     pub descriptors: u32,
+    /// What this machine can hold.
+    pub capacity: Capacity,
 }
 
 /// One line: what is wrong with the configuration and what to do.
@@ -120,11 +125,12 @@ pub struct ConfigError(String);
 impl Options {
     /// Puts the file named by `--config` under the command line, fills in defaults and checks.
     ///
-    /// `files_max` is the process's limit of open files, which bounds a ring's table.
+    /// `machine` is what `max_connections` is checked against.
     ///
     /// # Errors
-    /// Names file, key and value, or flag and value.
-    pub fn resolve(self, files_max: u64) -> Result<Config, ConfigError> {
+    /// Names file, key and value, or flag and value; a `max_connections` that this machine cannot hold, with the limit
+    /// that forbids it and what lifts that.
+    pub fn resolve(self, machine: &Machine) -> Result<Config, ConfigError> {
         let file = match &self.config {
             Some(path) => read(path)?,
             None => Options::default(),
@@ -133,45 +139,42 @@ impl Options {
             .map_or(1, usize::from)
             .min(usize::from(limits::SHARDS_MAX)) as u16;
         let shards = self.shards.or(file.shards).unwrap_or(cores);
-        let descriptors = files_max.min(limits::RING_DESCRIPTORS_MAX);
-        let room = descriptors.saturating_sub(u64::from(limits::DESCRIPTOR_HEADROOM)) * u64::from(shards);
+        let capacity = Capacity::of(machine, shards);
         let config = Config {
             listen: self.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
             http: self.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9080))),
             data: self.data.or(file.data).unwrap_or_else(|| PathBuf::from("./roost-data")),
             shards,
             backend: self.backend.or(file.backend).unwrap_or_default(),
-            max_connections: self.max_connections.or(file.max_connections).unwrap_or(room),
+            max_connections: self.max_connections.or(file.max_connections).unwrap_or(capacity.connections()),
             max_message_bytes: self.max_message_bytes.or(file.max_message_bytes).unwrap_or(128 * 1024),
             heartbeat_s: self.heartbeat_s.or(file.heartbeat_s).unwrap_or(240),
             auth: self.auth.or(file.auth).unwrap_or_default(),
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
             public_url: self.public_url.or(file.public_url),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
-            descriptors: descriptors as u32,
+            descriptors: machine.files_max.min(limits::RING_DESCRIPTORS_MAX) as u32,
+            capacity,
         };
-        config.check(room)?;
+        config.check()?;
         Ok(config)
     }
 }
 
 impl Config {
-    fn check(&self, room: u64) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         within("shards", self.shards.into(), 1, limits::SHARDS_MAX.into())?;
         within("router_threads", self.router_threads.into(), 1, limits::SHARDS_MAX.into())?;
         within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
         within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
+        let (room, lowest) = (self.capacity.connections(), self.capacity.lowest());
         if room == 0 {
-            return Err(ConfigError(format!(
-                "the limit of open files leaves no room for connections; raise it to more than {} (ulimit -n)",
-                limits::DESCRIPTOR_HEADROOM
-            )));
+            return Err(ConfigError(format!("{}. {}", self.capacity, lowest.mend)));
         }
         if self.max_connections > room {
             return Err(ConfigError(format!(
-                "max_connections = {}: {} shards hold at most {room} connections with a limit of {} open files; \
-                 lower it, or raise the limit (ulimit -n) or the number of shards",
-                self.max_connections, self.shards, self.descriptors
+                "max_connections = {}: {}. Lower it, or: {}",
+                self.max_connections, self.capacity, lowest.mend
             )));
         }
         within("max_connections", self.max_connections, 1, room)
@@ -206,11 +209,14 @@ fn read(path: &Path) -> Result<Options, ConfigError> {
 mod tests {
     use super::*;
 
+    const MACHINE: Machine =
+        Machine { files_max: 20_000, system_files_left: None, memory_left: 24 << 30, in_memory_group: false };
+
     fn resolve(arguments: &[&str]) -> Result<Config, String> {
         let all = std::iter::once("roost-gateway").chain(arguments.iter().copied());
         Options::try_parse_from(all)
             .map_err(|error| error.to_string())?
-            .resolve(20_000)
+            .resolve(&MACHINE)
             .map_err(|error| error.to_string())
     }
 
@@ -235,6 +241,22 @@ mod tests {
     fn the_command_line_stands_over_the_file() {
         let config = with_file("shards = 3\nheartbeat_s = 30\n", &["--shards", "5"]).expect("both are right");
         assert_eq!((config.shards, config.heartbeat_s), (5, 30));
+    }
+
+    #[test]
+    fn more_connections_than_the_machine_holds_are_refused_with_the_reason_and_what_lifts_it() {
+        let room = resolve(&[]).expect("defaults").max_connections;
+        assert!(room > 5_000_000, "five million on 24 GiB, not {room}");
+        assert_eq!(resolve(&["--max-connections", &room.to_string()]).expect("fits").max_connections, room);
+        let error = resolve(&["--max-connections", &(room + 1).to_string()]).expect_err("one too many");
+        assert!(
+            error.contains(&format!("can hold {room} connections; the lowest limit is memory")),
+            "{error}"
+        );
+        assert!(
+            error.contains("24576 MiB available") && error.contains("end what else holds memory"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod auth;
+pub mod capacity;
 pub mod config;
 pub mod conn;
 pub mod http;

@@ -15,6 +15,23 @@ pub const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
 /// Used up: the shard stops accepting until one is free, and clients wait in the listen backlog.
 pub const DESCRIPTOR_HEADROOM: u32 = 256;
 
+/// Rings of one shard: a descriptor's number has 12 bits for its ring. All in use: the shard stops accepting.
+pub const RINGS_MAX: u32 = 1 << 12;
+/// Open files kept for what is no connection: the store, the HTTP service, listeners, wake-ups.
+pub const FILES_RESERVE: u64 = 2_048;
+
+/// The `fs.file-max` that a gateway short of system-wide files advises: ten million connections and room beside them.
+pub const FILE_MAX_ADVISED: u64 = 12_000_000;
+
+/// Bytes of kernel memory an idle connection is reckoned with (docs/MEMORY.md).
+pub const CONNECTION_KERNEL_BYTES: u64 = 4_190;
+/// Bytes of the gateway's and the router's memory a session is reckoned with (docs/MEMORY.md).
+pub const CONNECTION_USER_BYTES: u64 = 160;
+/// Both together, by which `--max-connections` is checked against the machine's memory.
+pub const CONNECTION_BYTES: u64 = CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTES;
+/// Memory that is not given to idle connections: buffers of busy ones, the store, the system.
+pub const MEMORY_RESERVE_BYTES: u64 = 1 << 30;
+
 /// Receive buffers a shard offers the kernel. None left: receives end with `ENOBUFS` and are armed again in the next turn,
 /// because a turn gives every buffer back.
 pub const RECEIVE_BUFFERS: u16 = 1_024;

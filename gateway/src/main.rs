@@ -6,7 +6,10 @@ mod serve;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
-use roost_gateway::config::{BackendKind, Options};
+use roost_gateway::{
+    capacity::Machine,
+    config::{BackendKind, Options},
+};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -36,10 +39,11 @@ fn main() -> ExitCode {
         .init();
     // A ring's table is bounded by the soft limit; where it cannot be raised, the one in force counts.
     let files_max = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    let config = match options.resolve(files_max) {
+    let config = match options.resolve(&Machine::read(files_max)) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error.to_string()),
     };
+    tracing::info!("{}", config.capacity);
     let running = match serve::start(&config) {
         Ok(running) => running,
         Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),

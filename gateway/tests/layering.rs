@@ -27,7 +27,8 @@ const STAGES: &[(&str, &[&str])] = &[
     ("conn", &["limits", "roost_proto"]),
     ("auth", &["conn"]),
     ("http", &["auth", "roost_proto"]),
-    ("config.rs", &["limits"]),
+    ("capacity.rs", &["limits"]),
+    ("config.rs", &["capacity", "limits"]),
     ("shard", &["conn", "limits", "mailbox", "ring", "slab", "timers", "roost_proto"]),
     // The binary: the only place that knows gateway and router.
     ("serve", &["roost_gateway", "roost_proto", "roost_router"]),

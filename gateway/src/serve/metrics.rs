@@ -11,14 +11,65 @@ use prometheus_client::{
 use roost_gateway::shard::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 use roost_router::Handle;
 
-/// A registry over all shards and, where there is one, the router.
-pub fn registry(shards: Vec<Arc<Stats>>, router: Option<Handle>) -> Registry {
+use super::memory::Memory;
+
+/// Where the figures come from.
+pub struct Sources {
+    /// Counters of the shards.
+    pub shards: Vec<Arc<Stats>>,
+    /// The router, where there is one.
+    pub router: Option<Handle>,
+    /// `--max-connections`.
+    pub connections_max: u64,
+    /// Memory before the first connection.
+    pub before: Memory,
+}
+
+/// A registry over all of them.
+pub fn registry(sources: Sources) -> Registry {
     let mut registry = Registry::with_prefix("roost");
+    let Sources { shards, router, connections_max, before } = sources;
+    registry.register_collector(Box::new(Density { shards: shards.clone(), connections_max, before }));
     registry.register_collector(Box::new(Shards(shards)));
     if let Some(router) = router {
         registry.register_collector(Box::new(Router(router)));
     }
     registry
+}
+
+/// What a connection costs, and how many there may be.
+#[derive(Debug)]
+struct Density {
+    shards: Vec<Arc<Stats>>,
+    connections_max: u64,
+    before: Memory,
+}
+
+impl Collector for Density {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let connections = self.shards.iter().map(|stats| stats.connections.value()).sum();
+        let now = Memory::now();
+        let each = now.for_each(self.before, connections);
+        let gauges = [
+            ("connections_max", "Connections there may be (--max-connections)", self.connections_max),
+            (
+                "connection_kernel_bytes",
+                "Growth of the machine's kernel slabs since the start, for each connection",
+                each.kernel,
+            ),
+            (
+                "connection_user_bytes",
+                "Growth of this process's resident memory since the start, for each connection",
+                each.user,
+            ),
+            ("resident_bytes", "Resident memory of this process", now.user),
+        ];
+        for (name, help, value) in gauges {
+            let metric = ConstGauge::new(value as i64);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
 
 struct Shards(Vec<Arc<Stats>>);

@@ -2,6 +2,7 @@
 
 mod embedded;
 mod listen;
+mod memory;
 mod metrics;
 
 use std::{
@@ -32,6 +33,7 @@ use signal_hook::{
 };
 
 use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink};
+use memory::Memory;
 
 /// A gateway that serves.
 pub struct Running {
@@ -90,7 +92,12 @@ pub fn start(config: &Config) -> Result<Running> {
         accounts: router
             .as_ref()
             .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
-        metrics: Arc::new(metrics::registry(stats, router.as_ref().map(Router::handle))),
+        metrics: Arc::new(metrics::registry(metrics::Sources {
+            shards: stats.clone(),
+            router: router.as_ref().map(Router::handle),
+            connections_max: config.max_connections,
+            before: Memory::now(),
+        })),
     };
     let http_config = HttpConfig { websocket, token_ttl_s: http::limits::TOKEN_TTL_S };
     let http =

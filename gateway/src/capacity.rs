@@ -1,0 +1,223 @@
+//! How many connections this machine can hold, and which limit says so: worked out before anything starts, so that
+//! nobody learns it from the out-of-memory killer.
+
+use std::{fmt, fs, path::Path};
+
+use procfs::{Current as _, Meminfo, process::Process};
+
+use crate::limits;
+
+/// `CAP_SYS_ADMIN`: `fs.file-max` does not bind a process that has it, `proc_sys_fs(5)`.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// What the machine and the system allow this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// `RLIMIT_NOFILE` in force: bounds a ring's table of direct descriptors, and the number of rings.
+    pub files_max: u64,
+    /// Open files the whole system has left (`fs.file-max` less those in use); `None` where they do not bind us.
+    pub system_files_left: Option<u64>,
+    /// `MemAvailable`, or what the control group has left where that is less. Bytes.
+    pub memory_left: u64,
+    /// A control group, not the machine, sets `memory_left`.
+    pub in_memory_group: bool,
+}
+
+impl Machine {
+    /// Looks at `/proc` and the control groups. What cannot be read does not limit.
+    pub fn read(files_max: u64) -> Self {
+        let available = Meminfo::current().ok().and_then(|memory| memory.mem_available).unwrap_or(u64::MAX);
+        let in_group = group_memory_left();
+        Self {
+            files_max,
+            system_files_left: system_files_left(),
+            memory_left: in_group.map_or(available, |left| left.min(available)),
+            in_memory_group: in_group.is_some_and(|left| left < available),
+        }
+    }
+}
+
+/// One thing that bounds the number of connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What it is.
+    pub name: &'static str,
+    /// It allows this many connections.
+    pub connections: u64,
+    /// How that comes about.
+    pub why: String,
+    /// What lifts it, a command where there is one.
+    pub mend: String,
+}
+
+/// All limits, the lowest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity(Vec<Limit>);
+
+impl Capacity {
+    /// What `shards` shards can hold on `machine`.
+    pub fn of(machine: &Machine, shards: u16) -> Self {
+        let mut limits = vec![memory(machine), tables(machine, shards)];
+        limits.extend(machine.system_files_left.map(system_files));
+        limits.sort_by_key(|limit| limit.connections);
+        Self(limits)
+    }
+
+    /// Connections this machine can hold.
+    pub fn connections(&self) -> u64 {
+        self.lowest().connections
+    }
+
+    /// The limit that is reached first.
+    pub fn lowest(&self) -> &Limit {
+        &self.0[0]
+    }
+}
+
+/// One line: the number, the lowest limit with its reason, and what the others allow.
+impl fmt::Display for Capacity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lowest = self.lowest();
+        write!(
+            formatter,
+            "this machine can hold {} connections; the lowest limit is {}: {}",
+            lowest.connections, lowest.name, lowest.why
+        )?;
+        for other in &self.0[1..] {
+            write!(formatter, "; {} would allow {}", other.name, other.connections)?;
+        }
+        Ok(())
+    }
+}
+
+fn memory(machine: &Machine) -> Limit {
+    let left = machine.memory_left.saturating_sub(limits::MEMORY_RESERVE_BYTES);
+    let of = if machine.in_memory_group { "left in the control group" } else { "available" };
+    Limit {
+        name: "memory",
+        connections: left / limits::CONNECTION_BYTES,
+        why: format!(
+            "{} MiB {of}, {} MiB of them kept for traffic, {} bytes a connection",
+            machine.memory_left >> 20,
+            limits::MEMORY_RESERVE_BYTES >> 20,
+            limits::CONNECTION_BYTES
+        ),
+        mend: if machine.in_memory_group {
+            "raise the control group's limit (systemctl set-property UNIT MemoryMax=...)".to_owned()
+        } else {
+            "end what else holds memory, or add some".to_owned()
+        },
+    }
+}
+
+fn tables(machine: &Machine, shards: u16) -> Limit {
+    let places = machine.files_max.min(limits::RING_DESCRIPTORS_MAX);
+    let rings_max = u64::from(limits::RINGS_MAX) * u64::from(shards);
+    let rings = rings_max.min(machine.files_max.saturating_sub(limits::FILES_RESERVE));
+    let usable = places.saturating_sub(u64::from(limits::DESCRIPTOR_HEADROOM));
+    Limit {
+        name: "open files",
+        connections: usable * rings,
+        why: format!(
+            "a limit of {} open files allows {rings} rings of {usable} connections each",
+            machine.files_max
+        ),
+        mend: "ulimit -Hn 1048576 before the start, or LimitNOFILE=1048576 in the unit file".to_owned(),
+    }
+}
+
+fn system_files(left: u64) -> Limit {
+    Limit {
+        name: "fs.file-max",
+        connections: left.saturating_sub(limits::FILES_RESERVE),
+        why: format!("{left} files are left to open in the whole system, and each connection is one"),
+        mend: format!("sysctl -w fs.file-max={}", limits::FILE_MAX_ADVISED),
+    }
+}
+
+fn system_files_left() -> Option<u64> {
+    let exempt = Process::myself()
+        .and_then(|process| process.status())
+        .is_ok_and(|status| status.capeff & CAP_SYS_ADMIN != 0);
+    if exempt {
+        return None;
+    }
+    let state = procfs::sys::fs::file_nr().ok()?;
+    Some(state.max.saturating_sub(state.allocated))
+}
+
+/// What the tightest control group of this process has left, version 2 or 1; `None` where none is limited.
+fn group_memory_left() -> Option<u64> {
+    let groups = Process::myself().ok()?.cgroups().ok()?;
+    let mut least: Option<u64> = None;
+    for group in groups {
+        let (root, most, used) = if group.controllers.iter().any(|name| name == "memory") {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+        } else if group.hierarchy == 0 {
+            ("/sys/fs/cgroup", "memory.max", "memory.current")
+        } else {
+            continue;
+        };
+        // A parent's limit binds as well as the group's own.
+        for folder in Path::new(group.pathname.trim_start_matches('/')).ancestors() {
+            let folder = Path::new(root).join(folder);
+            let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
+            if let (Some(most), Some(used)) = (number(most), number(used)) {
+                let left = most.saturating_sub(used);
+                least = Some(least.map_or(left, |least| least.min(left)));
+            }
+        }
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOMY: Machine = Machine {
+        files_max: 1 << 20,
+        system_files_left: None,
+        memory_left: 64 << 30,
+        in_memory_group: false,
+    };
+
+    #[test]
+    fn the_lowest_limit_is_named_with_its_reason() {
+        let memory = Capacity::of(&ROOMY, 2);
+        assert_eq!(memory.lowest().name, "memory");
+        let expected = ((64 << 30) - limits::MEMORY_RESERVE_BYTES) / limits::CONNECTION_BYTES;
+        assert_eq!(memory.connections(), expected);
+        assert!(memory.to_string().contains("65536 MiB available"), "{memory}");
+
+        let files = Capacity::of(&Machine { system_files_left: Some(100_000), ..ROOMY }, 2);
+        assert_eq!(files.lowest().name, "fs.file-max");
+        assert!(files.lowest().mend.starts_with("sysctl -w fs.file-max="));
+        assert!(files.to_string().contains(&format!("memory would allow {expected}")), "{files}");
+    }
+
+    #[test]
+    fn a_low_file_limit_bounds_tables_and_rings() {
+        let few = Machine { files_max: limits::FILES_RESERVE + 2, ..ROOMY };
+        let usable = few.files_max - u64::from(limits::DESCRIPTOR_HEADROOM);
+        assert_eq!(Capacity::of(&few, 8).connections(), 2 * usable, "two rings and no more");
+        let none = Machine { files_max: 64, ..ROOMY };
+        assert_eq!(Capacity::of(&none, 2).connections(), 0);
+        let box_of_ours = Machine { files_max: 20_000, memory_left: 23 << 30, ..ROOMY };
+        assert!(Capacity::of(&box_of_ours, 2).connections() > 5_000_000, "five million on 24 GiB");
+    }
+
+    #[test]
+    fn a_control_group_is_named() {
+        let grouped = Machine { memory_left: 8 << 30, in_memory_group: true, ..ROOMY };
+        let capacity = Capacity::of(&grouped, 2);
+        assert!(capacity.to_string().contains("left in the control group"), "{capacity}");
+        assert!(capacity.lowest().mend.contains("MemoryMax"));
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        let machine = Machine::read(20_000);
+        assert!(machine.memory_left > 0 && machine.files_max == 20_000);
+    }
+}
