@@ -26,6 +26,7 @@ pub struct Gateway {
     child: Child,
     data: TempDir,
     arguments: Vec<String>,
+    ready_line: String,
     /// Address of the WebSocket service.
     pub ws: SocketAddr,
     /// Address of the HTTP service.
@@ -48,8 +49,9 @@ impl Gateway {
     pub fn start_on(listen: &str, arguments: &[&str]) -> Result<Self> {
         let (data, arguments) =
             (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let (child, ws, http) = spawn(data.path(), &arguments, listen, "127.0.0.1:0")?;
-        Ok(Self { child, data, arguments, ws, http })
+        let started = spawn(data.path(), &arguments, listen, "127.0.0.1:0")?;
+        let Started { child, ready_line, ws, http } = started;
+        Ok(Self { child, data, arguments, ready_line, ws, http })
     }
 
     /// Kills the process with SIGKILL; its ports stay known for [`Self::restart`].
@@ -68,7 +70,9 @@ impl Gateway {
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<()> {
         let (ws, http) = (self.ws.to_string(), self.http.to_string());
-        (self.child, self.ws, self.http) = spawn(self.data.path(), &self.arguments, &ws, &http)?;
+        let started = spawn(self.data.path(), &self.arguments, &ws, &http)?;
+        (self.child, self.ready_line) = (started.child, started.ready_line);
+        (self.ws, self.http) = (started.ws, started.http);
         Ok(())
     }
 
@@ -106,6 +110,11 @@ impl Gateway {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }
+    }
+
+    /// The line it said when it was ready, without its end.
+    pub fn ready_line(&self) -> &str {
+        &self.ready_line
     }
 
     /// Process id.
@@ -199,7 +208,15 @@ pub fn gateway_binary() -> Result<PathBuf> {
     )
 }
 
-fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str) -> Result<(Child, SocketAddr, SocketAddr)> {
+/// A process that has said that it is ready.
+struct Started {
+    child: Child,
+    ready_line: String,
+    ws: SocketAddr,
+    http: SocketAddr,
+}
+
+fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str) -> Result<Started> {
     let mut child = Command::new(gateway_binary()?)
         .args(["--listen", ws, "--http", http, "--data"])
         .arg(data)
@@ -222,7 +239,7 @@ fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str) -> Result<(Chi
             .and_then(|address| address.parse().ok())
     };
     if let (true, Some(ws), Some(http)) = (line.starts_with("ready "), address("ws"), address("http")) {
-        return Ok((child, ws, http));
+        return Ok(Started { child, ready_line: line.trim_end().to_owned(), ws, http });
     }
     // The process is of no use; it may be gone already.
     let _ = child.kill();

@@ -111,15 +111,15 @@ fn memory(machine: &Machine) -> Limit {
 }
 
 fn tables(machine: &Machine, shards: u16) -> Limit {
-    let places = machine.files_max.min(limits::RING_DESCRIPTORS_MAX);
-    let rings_max = u64::from(limits::RINGS_MAX) * u64::from(shards);
-    let rings = rings_max.min(machine.files_max.saturating_sub(limits::FILES_RESERVE));
-    let usable = places.saturating_sub(u64::from(limits::DESCRIPTOR_HEADROOM));
+    let places = machine.files_max.min(limits::RING_PLACES_MAX.into());
+    // A ring takes one file of the process, the connections in it none.
+    let files = machine.files_max.saturating_sub(limits::PROCESS_FILES_RESERVED);
+    let rings = (limits::RINGS_MAX as u64 * u64::from(shards)).min(files);
     Limit {
         name: "open files",
-        connections: usable * rings,
+        connections: places * rings,
         why: format!(
-            "a limit of {} open files allows {rings} rings of {usable} connections each",
+            "a limit of {} open files allows {rings} rings of {places} connections each",
             machine.files_max
         ),
         mend: "ulimit -Hn 1048576 before the start, or LimitNOFILE=1048576 in the unit file".to_owned(),
@@ -129,7 +129,7 @@ fn tables(machine: &Machine, shards: u16) -> Limit {
 fn system_files(left: u64) -> Limit {
     Limit {
         name: "fs.file-max",
-        connections: left.saturating_sub(limits::FILES_RESERVE),
+        connections: left.saturating_sub(limits::PROCESS_FILES_RESERVED),
         why: format!("{left} files are left to open in the whole system, and each connection is one"),
         mend: format!("sysctl -w fs.file-max={}", limits::FILE_MAX_ADVISED),
     }
@@ -198,9 +198,8 @@ mod tests {
 
     #[test]
     fn a_low_file_limit_bounds_tables_and_rings() {
-        let few = Machine { files_max: limits::FILES_RESERVE + 2, ..ROOMY };
-        let usable = few.files_max - u64::from(limits::DESCRIPTOR_HEADROOM);
-        assert_eq!(Capacity::of(&few, 8).connections(), 2 * usable, "two rings and no more");
+        let few = Machine { files_max: limits::PROCESS_FILES_RESERVED + 2, ..ROOMY };
+        assert_eq!(Capacity::of(&few, 8).connections(), 2 * few.files_max, "two rings and no more");
         let none = Machine { files_max: 64, ..ROOMY };
         assert_eq!(Capacity::of(&none, 2).connections(), 0);
         let box_of_ours = Machine { files_max: 20_000, memory_left: 23 << 30, ..ROOMY };

@@ -111,8 +111,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Router threads.
     pub router_threads: u16,
-    /// Places in each shard's table of direct descriptors.
-    pub descriptors: u32,
+    /// Places in each ring's table of direct descriptors.
+    pub ring_places: u32,
     /// What this machine can hold.
     pub capacity: Capacity,
 }
@@ -153,7 +153,7 @@ impl Options {
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
             public_url: self.public_url.or(file.public_url),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
-            descriptors: machine.files_max.min(limits::RING_DESCRIPTORS_MAX) as u32,
+            ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
             capacity,
         };
         config.check()?;
@@ -271,7 +271,7 @@ mod tests {
             (["--shards", "0"], "shards = 0: must be between 1 and 256"),
             (["--heartbeat-s", "999999"], "heartbeat_s = 999999"),
             (["--max-message-bytes", "0"], "max_message_bytes = 0"),
-            (["--max-connections", "99999999"], "max_connections = 99999999: "),
+            (["--max-connections", "99999999999"], "max_connections = 99999999999: "),
         ] {
             let error = resolve(&arguments).expect_err("out of range");
             assert!(error.contains(part), "{error}");

@@ -15,5 +15,6 @@ pub mod mailbox;
 #[allow(unsafe_code)]
 pub mod ring;
 pub mod shard;
+#[allow(unsafe_code)]
 pub mod slab;
 pub mod timers;

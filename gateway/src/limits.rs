@@ -6,19 +6,28 @@
 use roost_proto::handshake;
 
 /// Entries of a ring's submission queue. Full: it is submitted early, nothing is lost.
-pub const RING_SUBMISSIONS: u32 = 1_024;
+pub const RING_SUBMISSIONS: u32 = 256;
 /// Entries of a ring's completion queue. Full: the kernel keeps the rest (`IORING_FEAT_NODROP`) and we drain it next turn.
+/// The kernel also sizes its table of cancellable operations by it: one bucket for 32 entries, at most 256 buckets.
 pub const RING_COMPLETIONS: u32 = 8_192;
-/// A ring's table of direct descriptors holds at most this many (`io_uring_register(2)`, `IORING_REGISTER_FILES2`).
-pub const RING_DESCRIPTORS_MAX: u64 = 1 << 20;
-/// Descriptors of the table kept for connections that are being refused with 503 or still closing.
-/// Used up: the shard stops accepting until one is free, and clients wait in the listen backlog.
-pub const DESCRIPTOR_HEADROOM: u32 = 256;
-
-/// Rings of one shard: a descriptor's number has 12 bits for its ring. All in use: the shard stops accepting.
-pub const RINGS_MAX: u32 = 1 << 12;
-/// Open files kept for what is no connection: the store, the HTTP service, listeners, wake-ups.
-pub const FILES_RESERVE: u64 = 2_048;
+/// Places in one ring's table of direct descriptors. The kernel allows min(`RLIMIT_NOFILE`, 2^20)
+/// (`io_uring_register(2)`, `IORING_REGISTER_FILES2`); more than this makes no connection cheaper and the chains of
+/// the 256 buckets longer, which each cancellation walks. Full: the next ring is opened.
+pub const RING_PLACES_MAX: u32 = 16_384;
+/// Rings of a shard: the ring number of a [`crate::ring::Descriptor`] has 12 bits. All full: clients wait in the backlog.
+pub const RINGS_MAX: usize = 1 << 12;
+/// A ring that is not the lowest is accepted into again when this part of its places is free: one in so many.
+pub const RING_REUSED_SHARE: u32 = 8;
+/// Empty rings kept open, so that a connection that comes and goes does not open and close a ring each time.
+pub const RINGS_SPARE: usize = 1;
+/// Rings closed in one tick. More wait for the next: closing one is work for the kernel.
+pub const RINGS_CLOSED_PER_TICK_MAX: usize = 16;
+/// Descriptors of the process that are not for rings: files of the store, HTTP connections, the rest of the process.
+pub const PROCESS_FILES_RESERVED: u64 = 1_024;
+/// Accepts in flight on one shard; never more than clients in the backlog, nor than places free in the ring.
+pub const ACCEPTS_IN_FLIGHT_MAX: u32 = 256;
+/// Completions a shard takes in one turn. The rest stays in the rings, and the next turn does not sleep.
+pub const COMPLETIONS_PER_TURN_MAX: usize = 4_096;
 
 /// The `fs.file-max` that a gateway short of system-wide files advises: ten million connections and room beside them.
 pub const FILE_MAX_ADVISED: u64 = 12_000_000;
@@ -32,11 +41,27 @@ pub const CONNECTION_BYTES: u64 = CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTE
 /// Memory that is not given to idle connections: buffers of busy ones, the store, the system.
 pub const MEMORY_RESERVE_BYTES: u64 = 1 << 30;
 
-/// Receive buffers a shard offers the kernel. None left: receives end with `ENOBUFS` and are armed again in the next turn,
-/// because a turn gives every buffer back.
-pub const RECEIVE_BUFFERS: u16 = 1_024;
-/// Bytes of one receive buffer: a typical message with its frame, several heartbeats.
+/// Bytes of one receive buffer, of either kind: a typical message with its frame, several heartbeats.
 pub const RECEIVE_BUFFER_BYTES: u32 = 4_096;
+/// Buffers a shard reads into when a poll has fired. None free: the connection waits in a list in which each stands at
+/// most once, and reads when one comes back, which is in the next turn.
+pub const READ_BUFFERS: u16 = 256;
+/// Read buffers whose memory is kept while the shard is at rest.
+pub const READ_BUFFERS_KEPT: u16 = 16;
+/// Buffers a ring provides for the multishot receives of its busy connections, while it has any. None left: the
+/// receive ends with `ENOBUFS` and its connection goes back to the poll.
+pub const PROVIDED_BUFFERS: u16 = 64;
+/// Provided buffers of all rings of a shard together. Used up: connections of further rings stay with the poll.
+pub const PROVIDED_BUFFERS_MAX: usize = 1_024;
+/// Connections of a shard that may be busy (multishot receive) at a time. More stay with the poll.
+pub const BUSY_MAX: usize = 256;
+/// A connection that is read so often within one tick becomes busy.
+pub const BUSY_READS: u8 = 8;
+/// A busy connection that received less often than this in a full tick goes back to the poll.
+pub const BUSY_KEPT_RECEIVES: u8 = 2;
+
+/// Items a shard's list keeps room for while at rest; what a storm made it grow to beyond that is given back.
+pub const KEPT_LIST_ITEMS: usize = 1_024;
 
 /// Effects of the router waiting for one shard. Full: the router keeps them, retries, and stops taking requests.
 pub const MAILBOX_EFFECTS_MAX: usize = 16_384;
@@ -59,6 +84,8 @@ pub const ASSEMBLY_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 pub const KEPT_BUFFER_BYTES_MAX: usize = 64 * 1_024;
 /// Send buffers one shard keeps for reuse. More are given back to the allocator.
 pub const KEPT_BUFFERS_MAX: usize = 256;
+/// Send buffers it keeps from tick to tick, whatever the traffic.
+pub const KEPT_BUFFERS_AT_REST: usize = 16;
 
 /// Seconds a client has for its opening handshake. Longer: the connection is closed.
 pub const HANDSHAKE_S_MAX: u16 = 10;
@@ -68,8 +95,10 @@ pub const CLOSE_S_MAX: u16 = 5;
 pub const SILENT_HEARTBEATS: u16 = 2;
 /// Seconds between two ticks of the coarse clock that heartbeats are counted in.
 pub const TICK_S: u64 = 1;
-/// A sweep looks at every slot once in this many ticks, a slice of the slab at each tick.
-pub const SWEEP_TICKS: usize = 2;
+/// A sweep looks at every slot once in this many ticks.
+pub const SWEEP_TICKS: u64 = 2;
+/// Slots a sweep (or a drain) looks at in one turn. A sweep that is due for more goes on in the next turn.
+pub const SWEEP_SLOTS_PER_TURN_MAX: u32 = 4_096;
 /// Milliseconds between two offers of held requests to a router whose queue is full.
 pub const BACKLOG_RETRY_MS: u64 = 1;
 /// Seconds a drain may take before the process exits with connections still open.
@@ -114,5 +143,14 @@ const _: () = assert!(
 const _: () =
     assert!(handshake::HEADER_BYTES_MAX < KEPT_BUFFER_BYTES_MAX, "a whole request head fits a pooled buffer");
 const _: () =
-    assert!(RECEIVE_BUFFERS.is_power_of_two(), "io_uring wants a power of two (io_uring_register(2))");
+    assert!(PROVIDED_BUFFERS.is_power_of_two(), "io_uring wants a power of two (io_uring_register(2))");
+const _: () = assert!(
+    RING_PLACES_MAX <= 1 << 20 && RINGS_MAX <= 1 << 12,
+    "a descriptor is 12 bits of ring number and 20 bits of place"
+);
+const _: () = assert!(READ_BUFFERS.is_multiple_of(64), "the pool's map of free buffers has 64 in a word");
+const _: () = assert!(
+    BUSY_KEPT_RECEIVES < BUSY_READS,
+    "a connection that has just become busy would go back to the poll at once"
+);
 const _: () = assert!(OUTBOX_RESUME_BYTES < OUTBOX_PAUSE_BYTES, "a paused connection must be able to resume");

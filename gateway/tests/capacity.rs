@@ -58,6 +58,6 @@ fn the_ready_line_and_the_metrics_tell_connections_and_what_they_cost() {
     // Twenty are too few for a share to be told from noise; that both are there is what counts.
     value("roost_connection_kernel_bytes");
     value("roost_connection_user_bytes");
-    assert!(value("roost_rings") >= 1 && value("roost_ring_places") >= 20);
-    assert_eq!(value("roost_ring_places_used"), clients.len());
+    assert!(value("roost_rings") >= 1 && value("roost_ring_descriptors_max") >= 20);
+    assert_eq!(value("roost_ring_descriptors"), clients.len());
 }

@@ -8,29 +8,19 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
-use roost_gateway::shard::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
+use roost_gateway::{
+    limits,
+    shard::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats},
+};
 use roost_router::Handle;
 
 use super::memory::Memory;
 
-/// Where the figures come from.
-pub struct Sources {
-    /// Counters of the shards.
-    pub shards: Vec<Arc<Stats>>,
-    /// The router, where there is one.
-    pub router: Option<Handle>,
-    /// `--max-connections`.
-    pub connections_max: u64,
-    /// Memory before the first connection.
-    pub before: Memory,
-}
-
-/// A registry over all of them.
-pub fn registry(sources: Sources) -> Registry {
+/// A registry over all shards and, where there is one, the router.
+pub fn registry(density: Density, router: Option<Handle>) -> Registry {
     let mut registry = Registry::with_prefix("roost");
-    let Sources { shards, router, connections_max, before } = sources;
-    registry.register_collector(Box::new(Density { shards: shards.clone(), connections_max, before }));
-    registry.register_collector(Box::new(Shards(shards)));
+    registry.register_collector(Box::new(Shards(density.shards.clone())));
+    registry.register_collector(Box::new(density));
     if let Some(router) = router {
         registry.register_collector(Box::new(Router(router)));
     }
@@ -38,18 +28,51 @@ pub fn registry(sources: Sources) -> Registry {
 }
 
 /// What a connection costs, and how many there may be.
-#[derive(Debug)]
-struct Density {
-    shards: Vec<Arc<Stats>>,
-    connections_max: u64,
-    before: Memory,
+#[derive(Clone, Debug)]
+pub struct Density {
+    /// Counters of the shards.
+    pub shards: Vec<Arc<Stats>>,
+    /// `--max-connections`.
+    pub connections_max: u64,
+    /// Memory before the first connection.
+    pub before: Memory,
+}
+
+impl Density {
+    fn sum(&self, cell: fn(&Stats) -> &Cell) -> u64 {
+        self.shards.iter().map(|stats| cell(stats).value()).sum()
+    }
+}
+
+/// The words of the ready line: connections and how many there may be, what one is reckoned with, rings and pools.
+impl std::fmt::Display for Density {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "connections={} connections_max={} connection_kernel_bytes={} connection_user_bytes={} rings={} \
+             ring_descriptors={}/{} read_buffers={}/{} slab_slots={}",
+            self.sum(|stats| &stats.connections),
+            self.connections_max,
+            limits::CONNECTION_KERNEL_BYTES,
+            limits::CONNECTION_USER_BYTES,
+            self.sum(|stats| &stats.rings),
+            self.sum(|stats| &stats.ring_descriptors),
+            self.sum(|stats| &stats.ring_descriptors_max),
+            self.sum(|stats| &stats.read_buffers),
+            usize::from(limits::READ_BUFFERS) * self.shards.len(),
+            self.sum(|stats| &stats.slab_slots),
+        )
+    }
 }
 
 impl Collector for Density {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let connections = self.shards.iter().map(|stats| stats.connections.value()).sum();
+        let connections = self.sum(|stats| &stats.connections);
         let now = Memory::now();
         let each = now.for_each(self.before, connections);
+        let shards = self.shards.len();
+        let read_buffers = (usize::from(limits::READ_BUFFERS) * shards) as u64;
+        let provided_buffers = (limits::PROVIDED_BUFFERS_MAX * shards) as u64;
         let gauges = [
             ("connections_max", "Connections there may be (--max-connections)", self.connections_max),
             (
@@ -62,6 +85,8 @@ impl Collector for Density {
                 "Growth of this process's resident memory since the start, for each connection",
                 each.user,
             ),
+            ("read_buffers_max", "Read buffers of all shards", read_buffers),
+            ("provided_buffers_max", "Buffers that may be provided for multishot receives", provided_buffers),
             ("resident_bytes", "Resident memory of this process", now.user),
         ];
         for (name, help, value) in gauges {
@@ -96,9 +121,14 @@ const COUNTERS: &[Column] = &[
     ("frames_sent", "Frames of the router that were sent", |stats| &stats.frames_sent),
     ("received_bytes", "Bytes that came", |stats| &stats.bytes_received),
     ("sent_bytes", "Bytes that were sent", |stats| &stats.bytes_sent),
-    ("receive_buffers_exhausted", "Receives that found no buffer and were armed again", |stats| {
+    ("receive_buffers_exhausted", "Multishot receives that found no provided buffer", |stats| {
         &stats.receive_buffers_exhausted
     }),
+    ("read_buffers_exhausted", "Reads that had to wait for a read buffer", |stats| {
+        &stats.read_buffers_exhausted
+    }),
+    ("became_busy", "Connections that went from the poll to multishot receive", |stats| &stats.became_busy),
+    ("ring_failures", "Further io_urings that could not be opened", |stats| &stats.ring_failures),
     ("router_full", "Requests the router's queue had no room for at first", |stats| &stats.router_full),
     ("corrupt_events", "Events of the store that could not be read", |stats| &stats.corrupt_events),
 ];
@@ -109,6 +139,17 @@ const GAUGES: &[Column] = &[
     ("assembly_bytes", "Bytes of partial input held", |stats| &stats.assembly_bytes),
     ("backlog_requests", "Requests held because the router's queue is full", |stats| &stats.backlog_requests),
     ("mailbox_effects", "Effects waiting for the shard", |stats| &stats.mailbox_effects),
+    ("rings", "io_urings open", |stats| &stats.rings),
+    ("ring_descriptors", "Direct descriptors in use", |stats| &stats.ring_descriptors),
+    ("ring_descriptors_max", "Places for direct descriptors in the rings that are open", |stats| {
+        &stats.ring_descriptors_max
+    }),
+    ("busy_connections", "Connections received by multishot receive", |stats| &stats.busy_connections),
+    ("read_buffers", "Read buffers in use", |stats| &stats.read_buffers),
+    ("read_waiting", "Connections that wait for a read buffer", |stats| &stats.read_waiting),
+    ("provided_buffers", "Buffers provided for multishot receives", |stats| &stats.provided_buffers),
+    ("slab_blocks", "Blocks of the slab that are mapped", |stats| &stats.slab_blocks),
+    ("slab_slots", "Slots in the mapped blocks of the slab", |stats| &stats.slab_slots),
 ];
 
 impl Collector for Shards {

@@ -34,11 +34,13 @@ use signal_hook::{
 
 use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink};
 use memory::Memory;
+use metrics::Density;
 
 /// A gateway that serves.
 pub struct Running {
     ws: SocketAddr,
     shards: Vec<JoinHandle<()>>,
+    density: Density,
     shared: Arc<Shared>,
     mailboxes: Vec<Sender<Effect>>,
     http: HttpService,
@@ -87,23 +89,19 @@ pub fn start(config: &Config) -> Result<Running> {
         news: sender.clone(),
     };
     let (shards, stats) = fleet.start(listeners, receivers)?;
+    let density = Density { shards: stats, connections_max: config.max_connections, before: Memory::now() };
     let services = Services {
         keys,
         accounts: router
             .as_ref()
             .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
-        metrics: Arc::new(metrics::registry(metrics::Sources {
-            shards: stats.clone(),
-            router: router.as_ref().map(Router::handle),
-            connections_max: config.max_connections,
-            before: Memory::now(),
-        })),
+        metrics: Arc::new(metrics::registry(density.clone(), router.as_ref().map(Router::handle))),
     };
     let http_config = HttpConfig { websocket, token_ttl_s: http::limits::TOKEN_TTL_S };
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
     watch_signals(sender)?;
-    Ok(Running { ws, shards, shared: fleet.shared, mailboxes, http, router, news })
+    Ok(Running { ws, shards, density, shared: fleet.shared, mailboxes, http, router, news })
 }
 
 fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Router> {
@@ -184,21 +182,20 @@ impl Fleet<'_> {
         stats: Arc<Stats>,
         opened: mpsc::Sender<std::io::Result<()>>,
     ) -> Result<JoinHandle<()>> {
-        let descriptors = self.config.descriptors;
+        let ring_places = self.config.ring_places;
         let wake = mailbox.wake_descriptor()?;
         let uplink = self.router.map(|router| Box::new(RouterUplink(router.handle())) as Box<dyn Uplink>);
         let (rules, shared, news) = (Arc::clone(&self.rules), Arc::clone(&self.shared), self.news.clone());
         let (connections_max, heartbeat_s) = (self.config.max_connections, self.config.heartbeat_s);
         let run = move || {
             // The ring belongs to the thread that opens it.
-            let ring = match Uring::open(listener, wake, descriptors) {
+            let ring = match Uring::open(listener, wake, ring_places) {
                 Ok(ring) => ring,
                 Err(error) => return drop(opened.send(Err(error))),
             };
             let shard = Shard::new(Parts {
                 number,
                 ring,
-                descriptors,
                 rules,
                 connections_max,
                 heartbeat_s,
@@ -242,7 +239,8 @@ fn watch_signals(news: mpsc::Sender<News>) -> Result<()> {
 impl Running {
     /// The line scripts wait for.
     pub fn ready_line(&self) -> String {
-        format!("ready ws={} http={} shards={}", self.ws, self.http.address(), self.shards.len())
+        let (ws, http, shards) = (self.ws, self.http.address(), self.shards.len());
+        format!("ready ws={ws} http={http} shards={shards} {}", self.density)
     }
 
     /// Address of the web page.

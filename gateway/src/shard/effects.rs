@@ -65,12 +65,12 @@ impl<R: Ring> Shard<R> {
         connection.conn.send_frame(&frame, &mut self.scratch, out);
     }
 
-    /// Sends everybody away, once: GoAway where the router's frames are spoken, then Close 1001.
+    /// Sends everybody away, a slice of the slab in each turn: GoAway where the router's frames are spoken, then Close
+    /// 1001. Whoever comes while it lasts is refused, wherever their slot is.
     pub(super) fn drain(&mut self) {
-        if std::mem::replace(&mut self.drained, true) {
-            return;
-        }
-        for slot in 0..self.slab.slots() {
+        let slots = self.slab.slots();
+        let end = slots.min(self.drained.saturating_add(limits::SWEEP_SLOTS_PER_TURN_MAX));
+        for slot in self.drained..end {
             if self.slab.generation(slot).is_none() || self.slab[slot].life != Life::Live {
                 continue;
             }
@@ -84,6 +84,7 @@ impl<R: Ring> Shard<R> {
                 self.slab[slot].conn.refuse_upgrade();
             }
         }
+        self.drained = if end == slots { u32::MAX } else { end };
     }
 }
 

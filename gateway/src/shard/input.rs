@@ -4,33 +4,71 @@ use roost_proto::tier::{Full, Request, SessionId};
 
 use super::{
     Shard,
-    slot::{self, ATTACHED, ENDED, HELD, Life, RECEIVING},
+    slot::{
+        self, ATTACHED, BUSY, ENDED, HELD, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING, THIRSTY,
+    },
 };
 use crate::{
     conn::{Ask, Next, Phase, Turn, close_code},
     limits,
-    ring::{Completion, Ring},
+    ring::{Buffer, Completion, Op, Ring, Token},
 };
 
+/// Poll events after which nothing but the end of the stream, or an error, follows what can be read.
+const ENDS: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+
 impl<R: Ring> Shard<R> {
+    /// The poll has fired: the connection is read before the turn ends.
+    pub(super) fn polled(&mut self, slot: u32, completion: &Completion) {
+        let flags = &mut self.slab[slot].flags;
+        if !completion.more {
+            flags.set(POLLING, false);
+        }
+        if completion.result > 0 {
+            flags.set(READABLE, true);
+            flags.set(HUNG, flags.has(HUNG) || completion.result & ENDS != 0);
+        } else if completion.result != -libc::ECANCELED {
+            // The kernel could not arm it (ENOMEM): an end that is seen beats a connection nobody hears any more.
+            flags.set(ENDED, true);
+        }
+        self.touch(slot);
+    }
+
+    /// A read has completed. A short one has taken all there was: for what comes after it the poll fires again. One
+    /// that filled its buffer, or that follows news of the peer's end, is followed by another in the next turn.
+    pub(super) fn read(&mut self, slot: u32, completion: &Completion) {
+        self.slab[slot].flags.set(READING, false);
+        match completion.result {
+            bytes if bytes > 0 => {
+                self.take_buffer(slot, completion);
+                let flags = &mut self.slab[slot].flags;
+                let more = bytes as u32 == limits::RECEIVE_BUFFER_BYTES || flags.has(HUNG);
+                flags.set(READABLE, flags.has(READABLE) || more);
+                self.consider_busy(slot);
+            }
+            // Nothing there: somebody (a send) has taken the error the poll told of.
+            again if again == -libc::EAGAIN => self.slab[slot].flags.set(HUNG, false),
+            again if again == -libc::EINTR => self.slab[slot].flags.set(READABLE, true),
+            _ => self.slab[slot].flags.set(ENDED, true),
+        }
+        self.touch(slot);
+    }
+
+    /// A multishot receive has completed, once more or for the last time.
     pub(super) fn received(&mut self, slot: u32, completion: &Completion) {
         if !completion.more {
             self.slab[slot].flags.set(RECEIVING, false);
             self.touch(slot);
         }
-        if completion.result > 0 {
-            if let Some(buffer) = completion.buffer {
-                self.take_input(slot, buffer, completion.result as usize);
-                self.parts.ring.recycle(buffer);
+        let bytes = completion.result;
+        self.take_buffer(slot, completion);
+        match -bytes {
+            negative if negative < 0 => {}
+            libc::ENOBUFS => {
+                self.parts.stats.receive_buffers_exhausted.add(1);
+                self.leave_busy(slot);
             }
-            return;
-        }
-        if let Some(buffer) = completion.buffer {
-            self.parts.ring.recycle(buffer);
-        }
-        match -completion.result {
-            libc::ENOBUFS => self.parts.stats.receive_buffers_exhausted.add(1),
-            // Paused by us; `settle` arms it again.
+            // Paused by us, or on its way back to the poll; `settle` goes on.
             libc::ECANCELED => {}
             _ => {
                 self.slab[slot].flags.set(ENDED, true);
@@ -39,7 +77,84 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn take_input(&mut self, slot: u32, buffer: u16, bytes: usize) {
+    /// Takes what a completion brought through the protocol, and gives the buffer back.
+    fn take_buffer(&mut self, slot: u32, completion: &Completion) {
+        let Some(buffer) = completion.buffer else { return };
+        if let Ok(bytes) = usize::try_from(completion.result) {
+            self.take_input(slot, buffer, bytes);
+        }
+        self.parts.ring.recycle(buffer);
+    }
+
+    /// Arms what the connection waits on, and reads it when there is something to read.
+    pub(super) fn listen(&mut self, slot: u32) {
+        let generation = self.slab.generation(slot).unwrap_or_default();
+        let flags = self.slab[slot].flags;
+        let descriptor = self.slab[slot].descriptor;
+        if flags.any(RECEIVING | ENDED) {
+            return;
+        }
+        if flags.has(BUSY) && !flags.any(POLLING | READING) {
+            if flags.has(PAUSED) {
+                return;
+            }
+            if self.parts.ring.receive(descriptor, Token::new(Op::Receive, generation, slot)) {
+                self.slab[slot].flags.set(RECEIVING, true);
+                self.slab[slot].flags.set(READABLE, false);
+                return;
+            }
+            self.leave_busy(slot);
+        }
+        let flags = self.slab[slot].flags;
+        if !flags.any(BUSY | POLLING) {
+            self.slab[slot].flags.set(POLLING, true);
+            self.parts.ring.poll(descriptor, Token::new(Op::Poll, generation, slot));
+        }
+        if flags.has(READABLE) && !flags.any(READING | PAUSED | THIRSTY) {
+            let in_turn = self.thirsty.is_empty();
+            if !(in_turn && self.start_read(slot)) {
+                self.parts.stats.read_buffers_exhausted.add(1);
+                self.slab[slot].flags.set(THIRSTY, true);
+                self.thirsty.push_back(slot);
+            }
+        }
+    }
+
+    /// False when no buffer is free.
+    fn start_read(&mut self, slot: u32) -> bool {
+        let token = Token::new(Op::Read, self.slab.generation(slot).unwrap_or_default(), slot);
+        let connection = &mut self.slab[slot];
+        if !self.parts.ring.read(connection.descriptor, token) {
+            return false;
+        }
+        connection.flags.set(READABLE, false);
+        connection.flags.set(READING, true);
+        true
+    }
+
+    /// Reads those that waited for a buffer, in their order. An entry whose connection is gone is told by the flag, which
+    /// a successor in the slot has only when it waits itself.
+    pub(super) fn read_thirsty(&mut self) {
+        while let Some(slot) = self.thirsty.pop_front() {
+            let waits = self.slab.generation(slot).is_some() && self.slab[slot].flags.has(THIRSTY);
+            if !waits {
+                continue;
+            }
+            self.slab[slot].flags.set(THIRSTY, false);
+            let flags = self.slab[slot].flags;
+            let due = flags.has(READABLE) && !flags.any(READING | RECEIVING | PAUSED | ENDED);
+            if !due || self.slab[slot].life >= Life::Ending {
+                continue;
+            }
+            if !self.start_read(slot) {
+                self.slab[slot].flags.set(THIRSTY, true);
+                self.thirsty.push_front(slot);
+                return;
+            }
+        }
+    }
+
+    fn take_input(&mut self, slot: u32, buffer: Buffer, bytes: usize) {
         let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, now, .. } = self;
         let connection = &mut slab[slot];
         parts.stats.bytes_received.add(bytes as u64);
@@ -51,6 +166,8 @@ impl<R: Ring> Shard<R> {
         let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
         let next = connection.conn.receive(input, &parts.rules, &mut turn);
         if matches!(connection.conn.phase(), Phase::Attaching | Phase::Open) {
+            let first = connection.heard != *now;
+            connection.reads = if first { 1 } else { connection.reads.saturating_add(1) };
             connection.heard = *now;
         }
         self.received_by(slot, next);

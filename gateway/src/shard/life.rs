@@ -1,12 +1,16 @@
 //! A connection's life in the shard after its input was taken: what is sent, when it is read, how it ends.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use roost_proto::tier::Request;
 
 use super::{
     Shard,
-    slot::{ADMITTED, ATTACHED, DIRTY, ENDED, Life, NO_OUTBOX, OVER, PAUSED, RECEIVING, SENDING, SHUTTING},
+    outboxes::NO_OUTBOX,
+    slot::{
+        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, Life, OVER, PAUSED, POLLING, READING, RECEIVING, SENDING,
+        SHUTTING,
+    },
 };
 use crate::{
     conn::{Phase, Turn},
@@ -87,29 +91,19 @@ impl<R: Ring> Shard<R> {
             self.slab[slot].flags.set(PAUSED, false);
             self.slab[slot].heard = self.now;
         }
-        self.receive(slot);
+        self.listen(slot);
     }
 
-    /// Ends the receive; what has already come is still taken.
+    /// Reads no more: a poll that fires is only remembered, a multishot receive is ended. What has already come is still
+    /// taken.
     pub(super) fn pause(&mut self, slot: u32) {
         let generation = self.slab.generation(slot).unwrap_or_default();
-        let flags = &mut self.slab[slot].flags;
-        let first = !flags.has(PAUSED);
-        flags.set(PAUSED, true);
-        if first && flags.has(RECEIVING) {
-            self.parts.ring.cancel(Token::new(Op::Receive, generation, slot));
-        }
-    }
-
-    fn receive(&mut self, slot: u32) {
-        let generation = self.slab.generation(slot).unwrap_or_default();
         let connection = &mut self.slab[slot];
-        let flags = connection.flags;
-        if flags.has(RECEIVING) || flags.has(PAUSED) || flags.has(ENDED) {
-            return;
+        let first = !connection.flags.has(PAUSED);
+        connection.flags.set(PAUSED, true);
+        if first && connection.flags.has(RECEIVING) {
+            self.parts.ring.cancel(connection.descriptor, Token::new(Op::Receive, generation, slot));
         }
-        connection.flags.set(RECEIVING, true);
-        self.parts.ring.receive(connection.descriptor, Token::new(Op::Receive, generation, slot));
     }
 
     /// All is said: what waits goes out, then a FIN.
@@ -147,7 +141,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.slab[slot].flags.set(PAUSED, false);
-        self.receive(slot);
+        self.listen(slot);
     }
 
     /// Nothing more is said or heard.
@@ -156,23 +150,25 @@ impl<R: Ring> Shard<R> {
         let connection = &mut self.slab[slot];
         connection.conn.end(&mut self.assembly_bytes);
         connection.life = Life::Ending;
+        connection.heard = self.now;
         let bytes = self.outboxes.take(&mut connection.outbox);
         self.outboxes.keep(bytes);
     }
 
     fn settle_ending(&mut self, slot: u32) {
         let generation = self.slab.generation(slot).unwrap_or_default();
-        let flags = self.slab[slot].flags;
-        for (bit, operation) in [(RECEIVING, Op::Receive), (SENDING, Op::Send)] {
-            if flags.has(bit) {
-                self.parts.ring.cancel(Token::new(operation, generation, slot));
+        let connection = &mut self.slab[slot];
+        let flags = connection.flags;
+        for (bit, operation) in [(POLLING, Op::Poll), (RECEIVING, Op::Receive), (SENDING, Op::Send)] {
+            if flags.has(bit) && !flags.has(CUT) {
+                self.parts.ring.cancel(connection.descriptor, Token::new(operation, generation, slot));
             }
         }
-        if flags.any(RECEIVING | SENDING | SHUTTING) {
+        connection.flags.set(CUT, true);
+        if flags.any(POLLING | READING | RECEIVING | SENDING | SHUTTING) {
             // Their completions bring us back here.
             return;
         }
-        let connection = &mut self.slab[slot];
         connection.life = Life::Closing;
         self.parts.ring.close(connection.descriptor, Token::new(Op::Close, generation, slot));
     }
@@ -203,9 +199,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Ends those in this tick's slice whose time is up.
-    pub(super) fn sweep(&mut self) {
-        for slot in self.sweep.slice(self.slab.slots()) {
+    /// Ends those whose time is up, among as many slots as the clock says are due.
+    pub(super) fn sweep(&mut self, age: Duration) {
+        for slot in self.sweep.slice(self.slab.slots(), age) {
             if self.slab.generation(slot).is_some() {
                 self.sweep_one(slot);
             }
@@ -227,6 +223,8 @@ impl<R: Ring> Shard<R> {
                 self.say_close(slot, crate::conn::close_code::GOING_AWAY, "no heartbeat");
             }
             (Life::Flushing | Life::Lingering, _) if silent_s > limits::CLOSE_S_MAX => self.end(slot),
+            // A cancellation may come while its operation is between two states of the kernel, and find nothing.
+            (Life::Ending, _) if silent_s > limits::CLOSE_S_MAX => self.slab[slot].flags.set(CUT, false),
             _ => return,
         }
         self.touch(slot);

@@ -1,11 +1,14 @@
-//! A shard: one thread, one ring, one slab. It ties the stages together and shares nothing but mailboxes.
+//! A shard: one thread, its rings, one slab. It ties the stages together and shares nothing but mailboxes.
 //!
-//! A turn: sleep in the ring, take all completions, take effects from the mailbox under a budget, offer held requests
-//! to the router again, look at every connection that was touched, and once a tick sweep a slice of the slab.
+//! A turn: sleep in the rings, take completions under a budget, take effects from the mailbox under another, offer held
+//! requests to the router again, sweep the slots that are due, and look at every connection that was touched. No turn
+//! does work that grows with the number of connections.
 
+mod busy;
 mod effects;
 mod input;
 mod life;
+mod outboxes;
 mod slot;
 mod stats;
 
@@ -26,11 +29,12 @@ use crate::{
     conn::{Ask, Note, Rules},
     limits,
     mailbox::Receiver,
-    ring::{Completion, Descriptor, GENERATIONS, Op, Ring, Token},
+    ring::{Completion, GENERATIONS, Op, Ring},
     slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
-use slot::{ADMITTED, DIRTY, ENDED, Outboxes, RECEIVING, SENDING, Slot};
+use outboxes::Outboxes;
+use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
@@ -55,10 +59,8 @@ pub struct Shared {
 pub struct Parts<R> {
     /// Its number.
     pub number: u16,
-    /// Its ring, opened on this thread.
+    /// Its rings, opened on this thread.
     pub ring: R,
-    /// Places in the ring's table of direct descriptors.
-    pub descriptors: u32,
     /// The rules of every connection.
     pub rules: Arc<Rules>,
     /// `--max-connections`, of the process.
@@ -82,17 +84,20 @@ pub struct Shard<R> {
     outboxes: Outboxes,
     clock: Clock,
     now: Tick,
-    swept: Tick,
     sweep: Sweep,
-    accepting: bool,
     /// The tick in which an accept failed: the machine is out of files or memory, and trying again at once is no use.
     accept_failed: Option<Tick>,
-    drained: bool,
+    /// The next slot a drain looks at, [`u32::MAX`] when all were sent away.
+    drained: u32,
     assembly_bytes: usize,
     /// Requests the router had no room for, in order.
     backlog: VecDeque<Request>,
     /// Connections that are not read until the backlog is empty.
     held: Vec<(u32, u32)>,
+    /// Connections received by multishot receive, by slot and generation.
+    busy: Vec<(u32, u32)>,
+    /// Connections that wait for a read buffer, each at most once.
+    thirsty: VecDeque<u32>,
     /// Connections to look at before the turn ends.
     dirty: Vec<u32>,
     asks: Vec<Ask>,
@@ -103,25 +108,27 @@ pub struct Shard<R> {
 impl<R: Ring> Shard<R> {
     /// A shard that accepts from its first turn on.
     pub fn new(parts: Parts<R>) -> Self {
-        Self {
+        let shard = Self {
             parts,
             slab: Slab::new(GENERATIONS),
             outboxes: Outboxes::default(),
             clock: Clock::new(Instant::now()),
             now: Tick::default(),
-            swept: Tick::default(),
             sweep: Sweep::default(),
-            accepting: false,
             accept_failed: None,
-            drained: false,
+            drained: 0,
             assembly_bytes: 0,
             backlog: VecDeque::new(),
             held: Vec::new(),
+            busy: Vec::new(),
+            thirsty: VecDeque::new(),
             dirty: Vec::new(),
             asks: Vec::new(),
             notes: Vec::new(),
             scratch: Vec::new(),
-        }
+        };
+        shard.publish();
+        shard
     }
 
     /// Runs until the process drains and every connection is gone, or `stopping` is set.
@@ -129,7 +136,7 @@ impl<R: Ring> Shard<R> {
     /// # Errors
     /// The ring failed for good.
     pub fn run(mut self) -> io::Result<()> {
-        let mut completions = Vec::with_capacity(limits::RING_COMPLETIONS as usize);
+        let mut completions = Vec::new();
         while !self.finished() {
             self.turn(&mut completions)?;
         }
@@ -143,7 +150,11 @@ impl<R: Ring> Shard<R> {
     pub fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
         self.parts.ring.wait(self.sleep(), completions)?;
         self.parts.mailbox.awake();
-        self.now = self.clock.tick(Instant::now());
+        let instant = Instant::now();
+        let ended = std::mem::replace(&mut self.now, self.clock.tick(instant));
+        if self.now != ended {
+            self.tick(ended, completions);
+        }
         for completion in completions.drain(..) {
             self.dispatch(completion);
         }
@@ -152,14 +163,25 @@ impl<R: Ring> Shard<R> {
         if self.parts.shared.draining.load(Ordering::Relaxed) {
             self.drain();
         }
-        if self.now != self.swept {
-            self.swept = self.now;
-            self.sweep();
-        }
+        self.sweep(self.clock.age(instant));
+        self.read_thirsty();
         self.settle_dirty();
         self.keep_accepting();
         self.publish();
         Ok(())
+    }
+
+    /// Once a tick, before its first completion is looked at: judges the busy and gives back what a storm left behind.
+    fn tick(&mut self, ended: Tick, completions: &mut Vec<Completion>) {
+        self.look_at_busy(ended);
+        self.parts.ring.rest();
+        self.outboxes.rest();
+        completions.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.dirty.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.held.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.thirsty.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.backlog.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.scratch.shrink_to(limits::KEPT_BUFFER_BYTES_MAX);
     }
 
     fn finished(&self) -> bool {
@@ -168,15 +190,18 @@ impl<R: Ring> Shard<R> {
             || (shared.draining.load(Ordering::Relaxed) && self.slab.live() == 0 && self.backlog.is_empty())
     }
 
-    /// How long the ring may sleep: not at all when the mailbox has work, briefly when the router could not take all.
+    /// How long the rings may sleep: not at all when there is work already, briefly when the router could not take all,
+    /// and not beyond the next slice of the sweep.
     fn sleep(&self) -> Duration {
-        if !self.parts.mailbox.may_sleep() {
+        let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
+        if draining || !self.thirsty.is_empty() || !self.parts.mailbox.may_sleep() {
             return Duration::ZERO;
         }
+        let sweep = self.sweep.due_in(self.slab.slots(), self.clock.age(Instant::now()));
         if self.backlog.is_empty() {
-            Duration::from_secs(limits::TICK_S)
+            sweep
         } else {
-            Duration::from_millis(limits::BACKLOG_RETRY_MS)
+            sweep.min(Duration::from_millis(limits::BACKLOG_RETRY_MS))
         }
     }
 
@@ -184,6 +209,8 @@ impl<R: Ring> Shard<R> {
         let (slot, generation) = (completion.token.slot(), completion.token.generation());
         match completion.token.op() {
             Some(Op::Accept) => self.accepted(&completion),
+            Some(Op::Poll) if self.slab.holds(slot, generation) => self.polled(slot, &completion),
+            Some(Op::Read) if self.slab.holds(slot, generation) => self.read(slot, &completion),
             Some(Op::Receive) if self.slab.holds(slot, generation) => self.received(slot, &completion),
             Some(Op::Send) if self.slab.holds(slot, generation) => self.sent(slot, completion),
             Some(Op::Shutdown) if self.slab.holds(slot, generation) => self.shut(slot),
@@ -198,24 +225,21 @@ impl<R: Ring> Shard<R> {
     }
 
     fn accepted(&mut self, completion: &Completion) {
-        if !completion.more {
-            self.accepting = false;
-        }
-        if completion.result < 0 {
-            // ENFILE and the like: the table or the machine is full. `keep_accepting` tries again in the next tick.
-            if completion.result != -libc::ECANCELED {
-                self.parts.stats.accept_errors.add(1);
-                self.accept_failed = Some(self.now);
+        let Some(descriptor) = completion.descriptor else {
+            if matches!(-completion.result, libc::ECONNABORTED | libc::ECANCELED) {
+                // The client has gone while it waited.
+                return;
             }
+            // ENFILE and the like: the machine is full. `keep_accepting` tries again in the next tick.
+            self.parts.stats.accept_errors.add(1);
+            self.accept_failed = Some(self.now);
             return;
-        }
+        };
         let admitted = self.admit();
-        let descriptor = Descriptor(completion.result as u32);
-        let (slot, generation) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now));
+        let (slot, _) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now));
         self.slab[slot].flags.set(ADMITTED, admitted);
-        self.slab[slot].flags.set(RECEIVING, true);
-        self.parts.ring.receive(descriptor, Token::new(Op::Receive, generation, slot));
         self.parts.stats.accepted.add(1);
+        self.touch(slot);
     }
 
     /// Counts one more connection, if `--max-connections` has room. One that is refused takes no place: the next client
@@ -227,21 +251,9 @@ impl<R: Ring> Shard<R> {
             && shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// Accepts while there are places in the table; a client beyond them waits in the backlog instead of being reset.
     fn keep_accepting(&mut self) {
-        let room = self.slab.live() + limits::DESCRIPTOR_HEADROOM / 4 < self.parts.descriptors;
-        let wanted = room
-            && self.accept_failed != Some(self.now)
-            && !self.parts.shared.draining.load(Ordering::Relaxed);
-        let token = Token::new(Op::Accept, 0, 0);
-        if wanted && !self.accepting {
-            self.parts.ring.accept(token);
-        } else if !wanted && self.accepting {
-            self.parts.ring.cancel(token);
-            // The completion says so again; until then no second accept may be armed.
-            return;
-        }
-        self.accepting = wanted;
+        let draining = self.parts.shared.draining.load(Ordering::Relaxed);
+        self.parts.ring.accept(!draining && self.accept_failed != Some(self.now));
     }
 
     fn sent(&mut self, slot: u32, completion: Completion) {
@@ -283,5 +295,16 @@ impl<R: Ring> Shard<R> {
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);
         stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
+        stats.busy_connections.set(self.busy.len() as u64);
+        stats.read_waiting.set(self.thirsty.len() as u64);
+        stats.slab_blocks.set(self.slab.blocks() as u64);
+        stats.slab_slots.set(u64::from(self.slab.slots_mapped()));
+        let rings = self.parts.ring.occupancy();
+        stats.rings.set(rings.rings as u64);
+        stats.ring_descriptors.set(rings.descriptors);
+        stats.ring_descriptors_max.set(rings.descriptors_max);
+        stats.ring_failures.set(rings.ring_failures);
+        stats.read_buffers.set(rings.read_buffers as u64);
+        stats.provided_buffers.set(rings.provided_buffers as u64);
     }
 }

@@ -57,8 +57,14 @@ pub struct Stats {
     pub bytes_received: Cell,
     /// Bytes that were sent.
     pub bytes_sent: Cell,
-    /// Receives that found no buffer and were armed again.
+    /// Multishot receives that found no provided buffer; their connections went back to the poll.
     pub receive_buffers_exhausted: Cell,
+    /// Reads that had to wait for a read buffer.
+    pub read_buffers_exhausted: Cell,
+    /// Connections that went from the poll to multishot receive.
+    pub became_busy: Cell,
+    /// Further rings that could not be opened.
+    pub ring_failures: Cell,
     /// Requests the router's queue had no room for at first.
     pub router_full: Cell,
     /// Events of the store that could not be read.
@@ -71,6 +77,24 @@ pub struct Stats {
     pub backlog_requests: Cell,
     /// Effects waiting in the mailbox now.
     pub mailbox_effects: Cell,
+    /// Rings open now.
+    pub rings: Cell,
+    /// Direct descriptors in use now, in all rings.
+    pub ring_descriptors: Cell,
+    /// Places for direct descriptors in the rings that are open now.
+    pub ring_descriptors_max: Cell,
+    /// Connections received by multishot receive now.
+    pub busy_connections: Cell,
+    /// Read buffers in use now.
+    pub read_buffers: Cell,
+    /// Connections that wait for a read buffer now.
+    pub read_waiting: Cell,
+    /// Buffers provided for multishot receives now.
+    pub provided_buffers: Cell,
+    /// Blocks of the slab that are mapped now.
+    pub slab_blocks: Cell,
+    /// Slots in them.
+    pub slab_slots: Cell,
 }
 
 impl Stats {

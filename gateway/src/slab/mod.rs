@@ -1,28 +1,39 @@
 //! The slab: every connection of a shard is one slot in it, found by index and generation.
 
-use std::ops::{Index, IndexMut};
+mod block;
 
-/// Slots of a block; the slab grows by blocks so that growing never moves a slot.
-const BLOCK_SLOTS: usize = 1_024;
-const NO_SLOT: u32 = u32::MAX;
-/// The `link` of an occupied slot.
-const OCCUPIED: u32 = u32::MAX - 1;
+use std::{
+    collections::BTreeSet,
+    ops::{Index, IndexMut},
+};
 
-/// A slot with its housekeeping.
-#[derive(Debug)]
-pub struct Entry<T> {
-    generation: u32,
-    /// [`OCCUPIED`], or the next free slot, or [`NO_SLOT`].
-    link: u32,
-    value: T,
+pub use block::Entry;
+use block::{BLOCK_SLOTS, Block};
+
+/// Empty blocks kept mapped, so that a connection that comes and goes does not map and unmap one each time.
+const BLOCKS_SPARE: usize = 1;
+
+/// A block's place in the slab: mapped, or given back.
+struct Place<T> {
+    block: Option<Block<T>>,
+    /// The generation of a slot that is first used after the block was mapped. It is past every generation that the
+    /// slots had before the block was given back, so that a late name of one of them names nobody.
+    fresh: u32,
+    /// How far the slot with most successors has gone beyond `fresh`.
+    ahead: u32,
 }
 
-/// Slots of `T`, reused last-in first-out so that a busy shard's slots stay in the cache.
+/// Slots of `T` in blocks. A new one comes from the lowest block that has room, so that the high ones empty and are
+/// given back when connections leave; within a block the last that was freed, which is still in the cache.
 ///
-/// Invariant: the free list, followed from `free`, visits each slot that is not [`OCCUPIED`] exactly once.
+/// Invariant: `room` has the numbers of the mapped blocks that are not full, and `empty` of them have no occupied slot.
 pub struct Slab<T> {
-    blocks: Vec<Box<[Entry<T>]>>,
-    free: u32,
+    places: Vec<Place<T>>,
+    room: BTreeSet<u32>,
+    empty: usize,
+    mapped: usize,
+    /// One more than the number of the highest mapped block.
+    top: usize,
     live: u32,
     generations: u32,
 }
@@ -30,69 +41,95 @@ pub struct Slab<T> {
 impl<T: Default> Slab<T> {
     /// An empty slab whose generations are counted modulo `generations`.
     pub fn new(generations: u32) -> Self {
-        Self { blocks: Vec::new(), free: NO_SLOT, live: 0, generations }
+        Self { places: Vec::new(), room: BTreeSet::new(), empty: 0, mapped: 0, top: 0, live: 0, generations }
     }
 
     /// Occupies a slot; its index and generation name it until [`Self::remove`].
+    ///
+    /// # Panics
+    /// The kernel has no more memory for a block; it would end the process as well when a page is first touched.
     pub fn insert(&mut self, value: T) -> (u32, u32) {
-        if self.free == NO_SLOT {
-            self.grow();
+        let number = match self.room.first() {
+            Some(number) => *number,
+            None => self.grow(),
+        };
+        let place = &mut self.places[number as usize];
+        let block = place.block.as_mut().expect("a block with room is mapped");
+        let (slot, generation) = block.insert(value, place.fresh);
+        if block.live() == 1 {
+            self.empty -= 1;
         }
-        let slot = self.free;
-        let entry = self.entry_mut(slot);
-        let next = entry.link;
-        entry.link = OCCUPIED;
-        entry.value = value;
-        let generation = entry.generation;
-        self.free = next;
+        if block.live() == BLOCK_SLOTS {
+            self.room.remove(&number);
+        }
         self.live += 1;
-        (slot, generation)
+        (number * BLOCK_SLOTS + slot, generation)
     }
 
     /// Frees a slot and moves its generation on, so that whatever still names it names nobody.
     pub fn remove(&mut self, slot: u32) -> T {
-        let (free, generations) = (self.free, self.generations);
-        let entry = self.entry_mut(slot);
-        assert_eq!(entry.link, OCCUPIED, "a slot is freed once");
-        entry.link = free;
-        entry.generation = (entry.generation + 1) % generations;
-        let value = std::mem::take(&mut entry.value);
-        self.free = slot;
+        let number = slot / BLOCK_SLOTS;
+        let place = &mut self.places[number as usize];
+        let block = place.block.as_mut().expect("an occupied slot is in a mapped block");
+        if block.live() == BLOCK_SLOTS {
+            self.room.insert(number);
+        }
+        let (value, generation) = block.remove(slot % BLOCK_SLOTS, self.generations);
+        let gone = (generation + self.generations - place.fresh) % self.generations;
+        place.ahead = place.ahead.max(gone);
         self.live -= 1;
+        if block.live() == 0 {
+            self.empty += 1;
+            self.give_back();
+        }
         value
     }
 
-    fn grow(&mut self) {
-        let first = self.blocks.len() * BLOCK_SLOTS;
-        let last = first + BLOCK_SLOTS - 1;
-        assert!(last < OCCUPIED as usize, "a slot's index has 32 bits");
-        let link = |slot: usize| if slot == last { NO_SLOT } else { slot as u32 + 1 };
-        self.blocks.push(
-            (first..=last)
-                .map(|slot| Entry { generation: 0, link: link(slot), value: T::default() })
-                .collect(),
-        );
-        self.free = first as u32;
+    fn grow(&mut self) -> u32 {
+        let number = self.places.iter().position(|place| place.block.is_none()).unwrap_or_else(|| {
+            self.places.push(Place { block: None, fresh: 0, ahead: 0 });
+            self.places.len() - 1
+        });
+        assert!(u32::try_from((number + 1) * BLOCK_SLOTS as usize).is_ok(), "a slot's index has 32 bits");
+        self.places[number].block = Some(Block::map().expect("memory for a block of slots"));
+        self.mapped += 1;
+        self.top = self.top.max(number + 1);
+        self.empty += 1;
+        self.room.insert(number as u32);
+        number as u32
     }
 
-    fn entry_mut(&mut self, slot: u32) -> &mut Entry<T> {
-        &mut self.blocks[slot as usize / BLOCK_SLOTS][slot as usize % BLOCK_SLOTS]
+    /// Unmaps the highest empty block when there is more than the spare one.
+    fn give_back(&mut self) {
+        if self.empty <= BLOCKS_SPARE {
+            return;
+        }
+        let is_empty = |number: &&u32| {
+            self.places[**number as usize].block.as_ref().is_some_and(|block| block.live() == 0)
+        };
+        let Some(number) = self.room.iter().rev().find(is_empty).copied() else { return };
+        let place = &mut self.places[number as usize];
+        place.block = None;
+        place.fresh = (place.fresh + place.ahead) % self.generations;
+        place.ahead = 0;
+        self.room.remove(&number);
+        self.mapped -= 1;
+        self.empty -= 1;
+        while self.top > 0 && self.places[self.top - 1].block.is_none() {
+            self.top -= 1;
+        }
     }
 }
 
 impl<T> Slab<T> {
     /// Whether `slot` is occupied by the holder of `generation`.
     pub fn holds(&self, slot: u32, generation: u32) -> bool {
-        self.blocks
-            .get(slot as usize / BLOCK_SLOTS)
-            .map(|block| &block[slot as usize % BLOCK_SLOTS])
-            .is_some_and(|entry| entry.link == OCCUPIED && entry.generation == generation)
+        self.generation(slot) == Some(generation)
     }
 
     /// The generation of an occupied slot; `None` for a free one.
     pub fn generation(&self, slot: u32) -> Option<u32> {
-        let entry = &self.blocks.get(slot as usize / BLOCK_SLOTS)?[slot as usize % BLOCK_SLOTS];
-        (entry.link == OCCUPIED).then_some(entry.generation)
+        self.block(slot)?.generation(slot % BLOCK_SLOTS)
     }
 
     /// Occupied slots.
@@ -100,22 +137,38 @@ impl<T> Slab<T> {
         self.live
     }
 
-    /// Slots there are, occupied or free; every index below it may be asked for.
+    /// One more than the highest index that a slot can have now; every index below it may be asked for.
     pub fn slots(&self) -> u32 {
-        (self.blocks.len() * BLOCK_SLOTS) as u32
+        self.top as u32 * BLOCK_SLOTS
+    }
+
+    /// Slots of the blocks that are mapped now.
+    pub fn slots_mapped(&self) -> u32 {
+        self.mapped as u32 * BLOCK_SLOTS
+    }
+
+    /// Blocks that are mapped now.
+    pub fn blocks(&self) -> usize {
+        self.mapped
+    }
+
+    fn block(&self, slot: u32) -> Option<&Block<T>> {
+        self.places.get((slot / BLOCK_SLOTS) as usize)?.block.as_ref()
     }
 }
 
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
     fn index(&self, slot: u32) -> &T {
-        &self.blocks[slot as usize / BLOCK_SLOTS][slot as usize % BLOCK_SLOTS].value
+        self.block(slot).and_then(|block| block.value(slot % BLOCK_SLOTS)).expect("a slot that was used")
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, slot: u32) -> &mut T {
-        &mut self.blocks[slot as usize / BLOCK_SLOTS][slot as usize % BLOCK_SLOTS].value
+        let place = self.places.get_mut((slot / BLOCK_SLOTS) as usize);
+        let block = place.and_then(|place| place.block.as_mut());
+        block.and_then(|block| block.value_mut(slot % BLOCK_SLOTS)).expect("a slot that was used")
     }
 }
 
@@ -138,19 +191,64 @@ mod tests {
     #[test]
     fn grows_past_a_block_and_keeps_every_slot_apart() {
         let mut slab = Slab::new(4);
-        let slots: Vec<u32> = (0..3 * BLOCK_SLOTS as u32).map(|value| slab.insert(value).0).collect();
+        let slots: Vec<u32> = (0..3 * BLOCK_SLOTS).map(|value| slab.insert(value).0).collect();
         for (value, slot) in slots.iter().enumerate() {
             assert_eq!(slab[*slot], value as u32);
         }
-        assert_eq!(slab.live(), slab.slots());
+        assert_eq!((slab.live(), slab.blocks()), (slab.slots(), 3));
         for slot in &slots {
             slab.remove(*slot);
         }
-        assert_eq!(slab.live(), 0);
+        assert_eq!(
+            (slab.live(), slab.blocks()),
+            (0, BLOCKS_SPARE),
+            "blocks are given back, but for the spare one"
+        );
         for _ in &slots {
             slab.insert(0);
         }
-        assert_eq!(slab.slots() as usize, 3 * BLOCK_SLOTS, "freed slots are used again");
+        assert_eq!(slab.slots(), 3 * BLOCK_SLOTS, "places are used again");
+    }
+
+    #[test]
+    fn a_name_from_before_a_block_was_given_back_names_nobody() {
+        let mut slab = Slab::new(1 << 24);
+        let low: Vec<u32> = (0..BLOCK_SLOTS).map(|_| slab.insert(()).0).collect();
+        let mut late = Vec::new();
+        for round in 0..5 {
+            // Slots of the second block age differently before it is given back.
+            for _ in 0..=round {
+                let name = slab.insert(());
+                late.push(name);
+                slab.remove(name.0);
+            }
+            let (one, two) = (slab.insert(()), slab.insert(()));
+            late.extend([one, two]);
+            slab.remove(one.0);
+            slab.remove(two.0);
+            // The first block empties too, so that two are empty and the second is given back.
+            low.iter().for_each(|slot| {
+                let _: () = slab.remove(*slot);
+                drop(())
+            });
+            assert_eq!(slab.blocks(), 1);
+            assert!(low.iter().all(|slot| slab.insert(()).0 / BLOCK_SLOTS == slot / BLOCK_SLOTS));
+        }
+        let second: Vec<(u32, u32)> = (0..BLOCK_SLOTS).map(|_| slab.insert(())).collect();
+        assert!(second.iter().all(|(slot, _)| *slot >= BLOCK_SLOTS));
+        assert!(late.iter().all(|(slot, generation)| !slab.holds(*slot, *generation)));
+        assert!(second.iter().all(|(slot, generation)| slab.holds(*slot, *generation)));
+    }
+
+    #[test]
+    fn values_are_dropped_once() {
+        let value = std::rc::Rc::new(());
+        let mut slab = Slab::new(4);
+        let slots: Vec<u32> = (0..10).map(|_| slab.insert(Some(value.clone())).0).collect();
+        slots[..5].iter().for_each(|slot| drop(slab.remove(*slot)));
+        assert_eq!(std::rc::Rc::strong_count(&value), 6);
+        drop(slab);
+        assert_eq!(std::rc::Rc::strong_count(&value), 1);
     }
 
     #[test]
