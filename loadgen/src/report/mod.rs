@@ -293,6 +293,14 @@ impl Report {
         }
     }
 
+    /// Clients that did not come back, or stayed behind.
+    fn clients_missing(&self) -> u64 {
+        let target = u64::from(self.clients_target);
+        let storm = self.storm.as_ref().map_or(0, |storm| target.saturating_sub(storm.back));
+        let round = |round: &Round| target.saturating_sub(round.connected) + round.left_behind;
+        storm + self.rounds.iter().map(round).sum::<u64>()
+    }
+
     fn verdict_without_conditions(&self) -> Verdict {
         let unclean = self.messages_lost
             + self.messages_duplicated
@@ -303,7 +311,7 @@ impl Report {
             Verdict::Unclean
         } else if self.generator_saturated {
             Verdict::Saturated
-        } else if self.clients_failed + self.messages_refused + self.messages_unanswered > 0 {
+        } else if self.clients_failed + self.clients_missing() + self.messages_refused + self.messages_unanswered > 0 {
             Verdict::Incomplete
         } else {
             Verdict::Clean

@@ -63,12 +63,17 @@ impl Run {
             if number > 0 {
                 self.come_back();
             }
-            let mut round = Round {
-                connected: self.shared.counters.open.load(Relaxed),
-                up_s: begun.elapsed().as_secs_f64(),
-                ..Round::default()
+            // The first time the ramp brought them up, and the measured part was their stay.
+            let up_s = if number > 0 {
+                begun.elapsed().as_secs_f64()
+            } else {
+                self.shared.counters.last_connected_us.load(Relaxed) as f64 / 1e6
             };
-            self.wait("hold", Duration::from_secs(self.shared.options.cli.duration_s), |_| false);
+            let connected = self.shared.counters.open.load(Relaxed);
+            let mut round = Round { connected, up_s, ..Round::default() };
+            if number > 0 {
+                self.wait("hold", Duration::from_secs(self.shared.options.cli.duration_s), |_| false);
+            }
             round.held_bytes = self.memory();
             self.phase.send_replace(Phase::Leave);
             self.wait("leave", self.ramp_longest(), |counters| remaining(counters) == 0);

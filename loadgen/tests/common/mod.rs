@@ -15,7 +15,12 @@ pub fn loadgen(arguments: &[&str]) -> Output {
 
 /// The exit code and the report of a run with `--json -`.
 pub fn report(arguments: &[&str]) -> (i32, Value) {
-    let output = loadgen(&[arguments, &["--json", "-", "--quiet"]].concat());
+    report_before(arguments, &[])
+}
+
+/// The same with what has to come last: the command of a gateway to start.
+pub fn report_before(arguments: &[&str], command: &[&str]) -> (i32, Value) {
+    let output = loadgen(&[arguments, &["--json", "-", "--quiet"], command].concat());
     let code = output.status.code().expect("not ended by a signal");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     (
