@@ -311,7 +311,10 @@ impl World {
         let from = Endpoint { address: address.to_bits(), port: remote.port };
         let phantom = self.stack.addresses().find(from).expect("a phantom's address");
         let connection = &mut self.connections[phantom as usize];
-        if !socket.may_send() && !socket.may_recv() && socket.state() != smoltcp::socket::tcp::State::Established {
+        if !socket.may_send()
+            && !socket.may_recv()
+            && socket.state() != smoltcp::socket::tcp::State::Established
+        {
             return;
         }
         if connection.socket != Some(handle) {
@@ -374,7 +377,9 @@ impl World {
         match (connection.farewell, end) {
             // Ten tries in a row may all be lost on the worst wires; how seldom is asserted at the end.
             (_, End::TimedOut) => self.given_up += 1,
-            (Farewell::Phantom | Farewell::Server | Farewell::Both, End::Finished) => assert!(said, "{connection:#?}"),
+            (Farewell::Phantom | Farewell::Server | Farewell::Both, End::Finished) => {
+                assert!(said, "{connection:#?}")
+            }
             (Farewell::ServerResets, End::Reset) => assert!(said, "{connection:#?}"),
             // The other side may be gone for good before it hears our last words' acknowledgement.
             (_, End::Reset) => assert!(said, "{end} {connection:#?}"),
@@ -431,7 +436,10 @@ impl World {
                 self.forgotten += 1;
             }
         }
-        if connection.server_closed && connection.farewell == Farewell::ServerResets && self.rng.random_bool(0.01) {
+        if connection.server_closed
+            && connection.farewell == Farewell::ServerResets
+            && self.rng.random_bool(0.01)
+        {
             // The RST was lost: only who speaks hears that nobody listens.
             self.stack.send(phantom, b"?");
         }
@@ -446,12 +454,29 @@ impl Connection {
             Side { stream: rng.random(), sent: 0, to_send, got: 0 }
         };
         let (phantom, server) = (side(), side());
-        let all =
-            [Farewell::Phantom, Farewell::Server, Farewell::Both, Farewell::PhantomResets, Farewell::ServerResets];
+        let all = [
+            Farewell::Phantom,
+            Farewell::Server,
+            Farewell::Both,
+            Farewell::PhantomResets,
+            Farewell::ServerResets,
+        ];
         let farewell = all[rng.random_range(0..all.len())];
         let (socket, end) = (None, None);
         let (met, closed, server_closed, finished) = (false, false, false, false);
-        Self { phantom, server, socket, met, farewell, closed, server_closed, finished, end, waited: 0, rounds: 2 }
+        Self {
+            phantom,
+            server,
+            socket,
+            met,
+            farewell,
+            closed,
+            server_closed,
+            finished,
+            end,
+            waited: 0,
+            rounds: 2,
+        }
     }
 
     /// Whether each side has got all that the other had to say.
@@ -480,7 +505,10 @@ fn bytes_arrive_once_and_in_order_and_connections_end_whatever_the_seed() {
         forgotten += fins;
         std::mem::forget(told);
     }
-    assert!(one.is_some() || (retransmits > 1000 && out_of_order > 1000), "{retransmits} {out_of_order}: no trouble");
+    assert!(
+        one.is_some() || (retransmits > 1000 && out_of_order > 1000),
+        "{retransmits} {out_of_order}: no trouble"
+    );
     assert!(forgotten < SEEDS / 20, "{forgotten} connections did not end in order");
 }
 

@@ -85,7 +85,11 @@ mod tests {
                 for index in (0..own.len()).step_by(1 + own.len() as usize / 5_000) {
                     let endpoint = own.endpoint(index);
                     assert_eq!(own.find(endpoint), Some(index));
-                    assert_eq!(endpoint.address % queues, own.queue, "the queue that the packet is steered to");
+                    assert_eq!(
+                        endpoint.address % queues,
+                        own.queue,
+                        "the queue that the packet is steered to"
+                    );
                     assert!(seen.insert((endpoint.address, endpoint.port)));
                     assert_eq!(all.iter().filter_map(|other| other.find(endpoint)).count(), 1);
                 }
@@ -98,7 +102,9 @@ mod tests {
         let addresses = Addresses::new(PHANTOMS_MAX, 2, 0);
         let last = addresses.endpoint(addresses.len() - 1);
         assert!(last.address < BLOCK + 0x2_0000 - 1, "within the block, and not its broadcast address");
-        for (address, port) in [(SERVER, 9000), (last.address, 1), (u32::MAX, u16::MAX), (last.address + 1_000_000, 5000)] {
+        for (address, port) in
+            [(SERVER, 9000), (last.address, 1), (u32::MAX, u16::MAX), (last.address + 1_000_000, 5000)]
+        {
             assert_eq!(addresses.find(Endpoint { address, port }), None);
         }
         assert_eq!(Addresses::new(10, 1, 0).find(Endpoint { address: FIRST, port: PORT_MIN + 10 }), None);

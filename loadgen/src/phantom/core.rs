@@ -24,7 +24,13 @@ pub trait Role<W: Wire> {
     ///
     /// # Errors
     /// Why the connection has to end, in a sentence.
-    fn message(&mut self, core: &mut Core<W>, phantom: u32, text: bool, payload: &[u8]) -> Result<Next, String>;
+    fn message(
+        &mut self,
+        core: &mut Core<W>,
+        phantom: u32,
+        text: bool,
+        payload: &[u8],
+    ) -> Result<Next, String>;
     /// The connection that was opened is gone.
     fn closed(&mut self, core: &mut Core<W>, phantom: u32);
     /// Whether the phantom is meant to be connected.
@@ -127,7 +133,8 @@ impl<W: Wire> Core<W> {
     /// Begins a phantom's connection. False where it has one, is given up, or there is no room.
     pub fn connect(&mut self, phantom: u32) -> bool {
         let stage = self.stack.stage(phantom);
-        if !matches!(stage, Stage::Down | Stage::Pausing) || !self.may_connect() || !self.stack.open(phantom) {
+        if !matches!(stage, Stage::Down | Stage::Pausing) || !self.may_connect() || !self.stack.open(phantom)
+        {
             return false;
         }
         self.attempts.begun += 1;
@@ -292,8 +299,15 @@ impl<W: Wire> Core<W> {
             return self.fail(role, phantom, "no room to keep a part of a message", false);
         };
         let continues = frame.opcode == OpCode::Data(Data::Continue);
-        if continues == flight.message.is_empty() || flight.message.len() + frame.payload.len() > INPUT_BYTES_MAX {
-            return self.fail(role, phantom, "a fragment out of turn, or a message longer than a phantom takes", false);
+        if continues == flight.message.is_empty()
+            || flight.message.len() + frame.payload.len() > INPUT_BYTES_MAX
+        {
+            return self.fail(
+                role,
+                phantom,
+                "a fragment out of turn, or a message longer than a phantom takes",
+                false,
+            );
         }
         if !continues {
             flight.message.push(u8::from(frame.opcode == OpCode::Data(Data::Text)));
@@ -440,7 +454,12 @@ impl<W: Wire> Core<W> {
             }
             self.deadlines.pop_front();
             if coming {
-                self.fail(role, phantom, "not up in time: no SYN-ACK, no answer to the upgrade, or no Welcome", false);
+                self.fail(
+                    role,
+                    phantom,
+                    "not up in time: no SYN-ACK, no answer to the upgrade, or no Welcome",
+                    false,
+                );
             }
         }
         while let Some(&Reverse((at_us, phantom))) = self.pauses.peek() {

@@ -2,7 +2,9 @@
 //! due, then sleep.
 
 use super::core::{Attempts, Core, Role};
-use super::limits::{BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, WAIT_MAX, WORK_BATCH};
+use super::limits::{
+    BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, WAIT_MAX, WORK_BATCH,
+};
 use super::tcp::{Counts, End};
 use super::wire::Wire;
 use crate::clock::RunClock;

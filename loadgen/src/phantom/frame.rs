@@ -3,8 +3,8 @@
 
 use super::limits::INPUT_BYTES_MAX;
 use std::io::Cursor;
-use tungstenite::protocol::frame::coding::{Control, OpCode};
 use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 /// Payload of a control frame at most (RFC 6455 section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;

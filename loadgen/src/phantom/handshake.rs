@@ -65,7 +65,13 @@ impl Upgrade {
             headers.push_str("\r\n");
         }
         let start = format!("GET {}", target.path);
-        Self { start, headers, credentials: options.credentials.clone(), sub_protocol, seed: options.cli.seed }
+        Self {
+            start,
+            headers,
+            credentials: options.credentials.clone(),
+            sub_protocol,
+            seed: options.cli.seed,
+        }
     }
 
     /// Appends the request of a client's `incarnation`-th connection to `out`.

@@ -102,7 +102,13 @@ impl<W: Wire> Role<W> for Lean {
         }
     }
 
-    fn message(&mut self, core: &mut Core<W>, phantom: u32, text: bool, payload: &[u8]) -> Result<Next, String> {
+    fn message(
+        &mut self,
+        core: &mut Core<W>,
+        phantom: u32,
+        text: bool,
+        payload: &[u8],
+    ) -> Result<Next, String> {
         let Some(encoding) = self.encoding else { return Ok(Next::Continue) };
         match encoding.read_bytes(text, payload)?.body {
             Some(Body::Welcome(welcome)) => {

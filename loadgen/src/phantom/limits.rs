@@ -98,7 +98,12 @@ pub const CONNECT_LAG_MAX: Duration = Duration::from_secs(1);
 pub const REORDER_HELD_MAX: usize = 64;
 
 const _: () = assert!(PORT_MIN as u32 + PORTS <= 65_536, "every port of an address must be one");
-const _: () = assert!(CONNECTING_MAX < FLIGHTS_MAX as usize, "connections in the making must leave room for heartbeats");
-const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 <= OUT_BYTES_MAX, "a message with its frame must fit the output");
-const _: () = assert!(PAYLOAD_BYTES_MAX + 1024 <= INPUT_BYTES_MAX, "a message with its frame must fit the input");
+const _: () = assert!(
+    CONNECTING_MAX < FLIGHTS_MAX as usize,
+    "connections in the making must leave room for heartbeats"
+);
+const _: () =
+    assert!(PAYLOAD_BYTES_MAX + 1024 <= OUT_BYTES_MAX, "a message with its frame must fit the output");
+const _: () =
+    assert!(PAYLOAD_BYTES_MAX + 1024 <= INPUT_BYTES_MAX, "a message with its frame must fit the input");
 const _: () = assert!(RESPONSE_BYTES_MAX <= INPUT_BYTES_MAX, "the answer to the upgrade is kept as input");

@@ -115,7 +115,8 @@ impl<S: Session> Sessions<S> {
         let plan = &context.shared.plan;
         let mut handed = 0;
         while self.begun && handed < WORK_BATCH {
-            let (Some(&at_us), Some(&sender)) = (plan.at_us.get(self.next), plan.sender.get(self.next)) else {
+            let (Some(&at_us), Some(&sender)) = (plan.at_us.get(self.next), plan.sender.get(self.next))
+            else {
                 return u64::MAX;
             };
             let Some(phantom) = core.stack.addresses().own(sender) else {
@@ -186,7 +187,13 @@ impl<W: Wire, S: Session> Role<W> for Sessions<S> {
         }
     }
 
-    fn message(&mut self, core: &mut Core<W>, phantom: u32, text: bool, payload: &[u8]) -> Result<Next, String> {
+    fn message(
+        &mut self,
+        core: &mut Core<W>,
+        phantom: u32,
+        text: bool,
+        payload: &[u8],
+    ) -> Result<Next, String> {
         let payload = Bytes::copy_from_slice(payload);
         let message = if text {
             Message::Text(Utf8Bytes::try_from(payload).map_err(|_| "a text message that is not UTF-8")?)

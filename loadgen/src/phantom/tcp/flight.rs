@@ -3,7 +3,9 @@
 
 use super::rtt::Backoff;
 use super::wheel::Wheel;
-use crate::phantom::limits::{DUPLICATES_MAX, FLIGHT_BUFFER_KEPT_BYTES, FLIGHTS_MAX, WINDOW_INITIAL_SEGMENTS};
+use crate::phantom::limits::{
+    DUPLICATES_MAX, FLIGHT_BUFFER_KEPT_BYTES, FLIGHTS_MAX, WINDOW_INITIAL_SEGMENTS,
+};
 
 /// A busy phantom's part in the pool.
 #[derive(Debug, Default)]
@@ -83,7 +85,8 @@ impl Flight {
 
     /// An acknowledgement of new data opens the congestion window (RFC 5681 section 3.1).
     pub(super) fn open_window(&mut self, acknowledged: u32, mss: u32) {
-        let more = if self.cwnd < self.ssthresh { acknowledged.min(mss) } else { (mss * mss / self.cwnd).max(1) };
+        let more =
+            if self.cwnd < self.ssthresh { acknowledged.min(mss) } else { (mss * mss / self.cwnd).max(1) };
         self.cwnd = self.cwnd.saturating_add(more);
     }
 
@@ -212,6 +215,10 @@ mod tests {
         flights.give(first);
         assert_eq!(flights.take(9, 5, 1000, Backoff::default()), Some(first));
         let flight = flights.at(first);
-        assert!(flight.is_idle(5) && flight.out.capacity() <= FLIGHT_BUFFER_KEPT_BYTES && flight.recover.is_none());
+        assert!(
+            flight.is_idle(5)
+                && flight.out.capacity() <= FLIGHT_BUFFER_KEPT_BYTES
+                && flight.recover.is_none()
+        );
     }
 }

@@ -80,7 +80,8 @@ impl<W: Wire> Stack<W> {
         let phantom = arrival.phantom;
         let own = self.phantoms[phantom as usize];
         let answers_ours = segment.has(ACK) && segment.ack == own.snd_nxt;
-        if own.state == State::SynReceived && segment.has(SYN) && answers_ours && offset(&segment, &own) == -1 {
+        if own.state == State::SynReceived && segment.has(SYN) && answers_ours && offset(&segment, &own) == -1
+        {
             // The other's answer to our SYN, both having opened at once: its SYN is known.
             segment.flags &= !SYN;
             segment.seq = own.rcv_nxt;

@@ -360,7 +360,12 @@ impl<W: Wire> Stack<W> {
         let own = self.phantoms[phantom as usize];
         let waits = matches!(
             own.state,
-            State::SynSent | State::SynReceived | State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck
+            State::SynSent
+                | State::SynReceived
+                | State::FinWait1
+                | State::FinWait2
+                | State::Closing
+                | State::LastAck
         );
         if own.flight != 0 && !waits && self.flights.at(own.flight - 1).is_idle(own.snd_nxt) {
             self.let_go(phantom);

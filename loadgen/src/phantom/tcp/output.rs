@@ -209,8 +209,5 @@ impl<W: Wire> Stack<W> {
 
 /// Whether data, or a FIN, may leave in this state.
 fn may_send(state: State) -> bool {
-    matches!(
-        state,
-        State::Established | State::CloseWait | State::FinWait1 | State::LastAck | State::Closing
-    )
+    matches!(state, State::Established | State::CloseWait | State::FinWait1 | State::LastAck | State::Closing)
 }
