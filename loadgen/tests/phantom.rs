@@ -202,5 +202,5 @@ fn tshark(pcap: &str, filter: &str) -> usize {
     let output = output.expect("tshark is installed: the README names the packages the tests need");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{filter}: {told}");
-    output.stdout.iter().filter(|&&byte| byte == b'\n').count()
+    String::from_utf8_lossy(&output.stdout).lines().count()
 }

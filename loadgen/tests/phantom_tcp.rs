@@ -22,7 +22,7 @@ use std::time::Duration;
 const SEEDS: u64 = 3_000;
 const PORT: u16 = 9000;
 const PHANTOMS: u32 = 4;
-/// Virtual time after which a connection that is not done is stuck: RETRIES_MAX timeouts and more.
+/// Virtual time after which a connection that is not done is stuck: `RETRIES_MAX` timeouts and more.
 /// Steps that a phantom waits for smoltcp's FIN.
 const FIN_PATIENCE: u32 = 20_000;
 const LONGEST_MS: u64 = 3_600_000;
@@ -138,9 +138,8 @@ impl Side {
 struct Connection {
     phantom: Side,
     server: Side,
+    /// The server's socket for it, once there is one.
     socket: Option<SocketHandle>,
-    /// The server has a socket for it, or had.
-    met: bool,
     farewell: Farewell,
     closed: bool,
     server_closed: bool,
@@ -299,11 +298,6 @@ impl World {
             return;
         }
         if !socket.is_open() {
-            for connection in &mut self.connections {
-                if connection.socket == Some(handle) {
-                    connection.socket = None;
-                }
-            }
             return;
         }
         let Some(remote) = socket.remote_endpoint() else { return };
@@ -319,10 +313,10 @@ impl World {
         }
         if connection.socket != Some(handle) {
             // An older connection of this phantom is only waiting for its end.
-            if connection.met || self.old.contains(&handle) {
+            if connection.socket.is_some() || self.old.contains(&handle) {
                 return;
             }
-            (connection.socket, connection.met) = (Some(handle), true);
+            connection.socket = Some(handle);
         }
         // A slow reader closes its window now and then.
         if self.rng.random_bool(0.3) {
@@ -378,7 +372,7 @@ impl World {
             // Ten tries in a row may all be lost on the worst wires; how seldom is asserted at the end.
             (_, End::TimedOut) => self.given_up += 1,
             (Farewell::Phantom | Farewell::Server | Farewell::Both, End::Finished) => {
-                assert!(said, "{connection:#?}")
+                assert!(said, "{connection:#?}");
             }
             (Farewell::ServerResets, End::Reset) => assert!(said, "{connection:#?}"),
             // The other side may be gone for good before it hears our last words' acknowledgement.
@@ -463,25 +457,15 @@ impl Connection {
         ];
         let farewell = all[rng.random_range(0..all.len())];
         let (socket, end) = (None, None);
-        let (met, closed, server_closed, finished) = (false, false, false, false);
-        Self {
-            phantom,
-            server,
-            socket,
-            met,
-            farewell,
-            closed,
-            server_closed,
-            finished,
-            end,
-            waited: 0,
-            rounds: 2,
-        }
+        let (closed, server_closed, finished) = (false, false, false);
+        Self { phantom, server, socket, farewell, closed, server_closed, finished, end, waited: 0, rounds: 2 }
     }
 
     /// Whether each side has got all that the other had to say.
     fn is_said(&self) -> bool {
-        self.met && self.phantom.got == self.server.to_send && self.server.got == self.phantom.to_send
+        self.socket.is_some()
+            && self.phantom.got == self.server.to_send
+            && self.server.got == self.phantom.to_send
     }
 }
 

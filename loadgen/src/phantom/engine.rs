@@ -3,7 +3,7 @@
 
 use super::core::{Attempts, Core, Role};
 use super::limits::{
-    BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, WAIT_MAX, WORK_BATCH,
+    BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, STOP_MAX, WAIT_MAX, WORK_BATCH,
 };
 use super::tcp::{Counts, End};
 use super::wire::Wire;
@@ -13,6 +13,9 @@ use crate::worker::{Phase, Results};
 use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Phantoms between two looks at the clock while all connections end.
+const STOP_LOOK_EVERY: u32 = 1024;
 
 /// What the phantoms of a thread count beyond the meters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +119,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         self.core.stack.set_now(self.clock.now_us());
         // What a timer waits for may stand in the queue: after a stall that is looked at first, within bounds.
         self.behind = if packets < PACKETS_BATCH { 0 } else { self.behind + 1 };
-        if self.behind % BATCHES_BEFORE_TIMERS == 0 {
+        if self.behind.is_multiple_of(BATCHES_BEFORE_TIMERS) {
             self.tick();
         }
         let next_us = self.core.turn(&mut self.role).min(self.ramp()).min(self.role.turn(&mut self.core));
@@ -163,9 +166,13 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         now_us
     }
 
-    /// Ends all connections, so that the server does not keep them.
+    /// Ends all connections, so that the server does not keep them: as many as the time allows.
     fn stop(&mut self) {
+        let end_us = self.clock.now_us() + STOP_MAX.as_micros() as u64;
         for phantom in 0..self.core.stack.len() {
+            if phantom.is_multiple_of(STOP_LOOK_EVERY) && self.clock.now_us() > end_us {
+                break;
+            }
             self.core.hang_up(&mut self.role, phantom);
         }
     }
