@@ -39,7 +39,6 @@ pub struct Engine<W, R> {
     role: R,
     clock: RunClock,
     ramp: Ramp,
-    phase: Phase,
     packet: Box<[u8]>,
     ended: Vec<(u32, End)>,
     /// Batches in a row that did not empty the wire.
@@ -61,7 +60,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         let clock = RunClock::new(shared.clock.clone(), shared.ramp_begun);
         let ramp = Ramp { next: 0, begun_us: 0, gap_us: 1e6 / shared.options.cli.ramp_per_s };
         let packet = vec![0; PACKET_BYTES_MAX].into();
-        Self { core, role, clock, ramp, phase: Phase::Ramp, packet, ended: Vec::new(), behind: 0 }
+        Self { core, role, clock, ramp, packet, ended: Vec::new(), behind: 0 }
     }
 
     /// Works until the phase is [`Phase::Stop`].
@@ -72,24 +71,34 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         // Until the run's end; each round is bounded, and sleeps where nothing is due.
         loop {
             if phase.has_changed().unwrap_or(true) {
-                self.phase = *phase.borrow_and_update();
-                if self.phase == Phase::Stop {
+                let now = *phase.borrow_and_update();
+                if now == Phase::Stop {
                     break;
                 }
-                self.enter();
+                self.enter(now);
             }
             self.turn()?;
         }
         self.stop();
-        let tallies = Tallies { attempts: self.core.attempts, packets: self.core.stack.counts };
+        let tallies = self.tallies();
         let context = &self.core.context;
         Ok(Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take(), tallies })
     }
 
-    /// The phase has changed.
-    fn enter(&mut self) {
-        self.core.context.phase.set(self.phase);
-        match self.phase {
+    /// What was counted so far.
+    pub fn tallies(&self) -> Tallies {
+        Tallies { attempts: self.core.attempts, packets: self.core.stack.counts }
+    }
+
+    /// What the packets travel on.
+    pub fn wire(&mut self) -> &mut W {
+        &mut self.core.stack.wire
+    }
+
+    /// The run enters another phase.
+    pub fn enter(&mut self, phase: Phase) {
+        self.core.context.phase.set(phase);
+        match phase {
             Phase::Run(start) => self.core.context.set_origin(start),
             Phase::Return(start) => {
                 let since = start.saturating_duration_since(self.core.context.shared.ramp_begun);
@@ -98,7 +107,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
             Phase::Fall | Phase::Leave => self.ramp.next = self.core.stack.len(),
             Phase::Ramp | Phase::Drain | Phase::Stop => (),
         }
-        self.role.enter(&mut self.core, self.phase);
+        self.role.enter(&mut self.core, phase);
     }
 
     /// One round.
