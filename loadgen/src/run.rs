@@ -6,8 +6,9 @@ use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
 use crate::meters::{Counters, Meters};
 use crate::net;
 use crate::options::{Kind, Options, Scenario};
-use crate::phantom::{self, Tallies};
 use crate::phantom::ground::{self, Ground};
+use crate::phantom::limits::STOP_MAX;
+use crate::phantom::{self, Tallies};
 use crate::progress::Progress;
 use crate::report::{Latency, PHANTOM_NOTE, Report};
 use crate::scenario::{Chat, Echo, Idle};
@@ -237,7 +238,7 @@ impl Run {
     }
 
     fn collect(&self) -> anyhow::Result<(Meters, Ledger, Tallies)> {
-        let end = Instant::now() + STOP_GRACE;
+        let end = Instant::now() + STOP_GRACE + self.ground.as_ref().map_or(Duration::ZERO, |_| STOP_MAX);
         let (mut meters, mut ledger) = (Meters::new(0), Ledger::new(self.shared.ledger_messages()));
         let mut tallies = Tallies::default();
         for _ in 0..self.shared.options.cli.threads {

@@ -232,7 +232,7 @@ pub async fn run<S: Session>(
                 context.set_origin(start);
                 pacer.get_or_insert_with(|| tokio_uring::spawn(worker.clone().pace()));
             }
-            Phase::Fall => worker.all_offline(|link| link.cut()),
+            Phase::Fall => worker.all_offline(Outlet::cut),
             Phase::Leave => worker.all_offline(Link::close),
             Phase::Return(start) => ramps.push(tokio_uring::spawn(worker.clone().bring_back(start))),
             Phase::Drain => worker.all_online(),

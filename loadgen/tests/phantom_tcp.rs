@@ -3,6 +3,10 @@
 //!
 //! `PHANTOM_SEED=17 cargo test -p roost-loadgen --test phantom_tcp` runs one seed again.
 
+#[path = "common/cable.rs"]
+mod cable;
+
+use cable::{Cable, PORT, SmolEnd};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use roost_loadgen::phantom::address::{Addresses, SERVER};
@@ -11,92 +15,16 @@ use roost_loadgen::phantom::packet::Endpoint;
 use roost_loadgen::phantom::tcp::{Arrival, End, Setup, Stack, State};
 use roost_loadgen::phantom::wire::Wire;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::{Duration as SmolDuration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
-use std::collections::VecDeque;
-use std::io;
-use std::time::Duration;
 
-const SEEDS: u64 = 3_000;
-const PORT: u16 = 9000;
+const SEEDS: u64 = 2_000;
 const PHANTOMS: u32 = 4;
-/// Virtual time after which a connection that is not done is stuck: RETRIES_MAX timeouts and more.
+/// Virtual time after which a connection that is not done is stuck: `RETRIES_MAX` timeouts and more.
 /// Steps that a phantom waits for smoltcp's FIN.
 const FIN_PATIENCE: u32 = 20_000;
 const LONGEST_MS: u64 = 3_600_000;
-
-/// Packets between the two, and those that went by, to come again.
-#[derive(Default)]
-struct Cable {
-    to_server: VecDeque<Vec<u8>>,
-    to_phantoms: VecDeque<Vec<u8>>,
-}
-
-impl Wire for Cable {
-    fn receive(&mut self, packet: &mut [u8]) -> io::Result<Option<usize>> {
-        Ok(self.to_phantoms.pop_front().map(|next| {
-            packet[..next.len()].copy_from_slice(&next);
-            next.len()
-        }))
-    }
-
-    fn send(&mut self, packet: &[u8]) -> io::Result<bool> {
-        self.to_server.push_back(packet.to_vec());
-        Ok(true)
-    }
-
-    fn wait(&mut self, _timeout: Duration) -> io::Result<bool> {
-        Ok(!self.to_phantoms.is_empty())
-    }
-}
-
-/// smoltcp's end of the cable.
-struct End2<'a>(&'a mut Cable);
-struct Received(Vec<u8>);
-struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, act: F) -> R {
-        act(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, act: F) -> R {
-        let mut packet = vec![0; length];
-        let result = act(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for End2<'_> {
-    type RxToken<'b>
-        = Received
-    where
-        Self: 'b;
-    type TxToken<'b>
-        = Sending<'b>
-    where
-        Self: 'b;
-
-    fn receive(&mut self, _at: Instant) -> Option<(Received, Sending<'_>)> {
-        let packet = self.0.to_server.pop_front()?;
-        Some((Received(packet), Sending(&mut self.0.to_phantoms)))
-    }
-
-    fn transmit(&mut self, _at: Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.0.to_phantoms))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        (capabilities.medium, capabilities.max_transmission_unit) = (Medium::Ip, 1500);
-        capabilities
-    }
-}
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,9 +66,8 @@ impl Side {
 struct Connection {
     phantom: Side,
     server: Side,
+    /// The server's socket for it, once there is one.
     socket: Option<SocketHandle>,
-    /// The server has a socket for it, or had.
-    met: bool,
     farewell: Farewell,
     closed: bool,
     server_closed: bool,
@@ -185,7 +112,7 @@ impl World {
         let wire = Impaired::new(Cable::default(), impairment, seed);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut End2(&mut Cable::default()), Instant::ZERO);
+        let mut interface = Interface::new(config, &mut SmolEnd(&mut Cable::default()), Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::from_bits(SERVER), 15))).unwrap();
         });
@@ -286,7 +213,7 @@ impl World {
         }
         let at = Instant::from_millis(self.now_ms as i64);
         let cable = self.stack.wire.inner();
-        self.interface.poll(at, &mut End2(cable), &mut self.sockets);
+        self.interface.poll(at, &mut SmolEnd(cable), &mut self.sockets);
         let handles: Vec<_> = self.sockets.iter().map(|(handle, _)| handle).collect();
         for handle in handles {
             self.serve_socket(handle);
@@ -299,11 +226,6 @@ impl World {
             return;
         }
         if !socket.is_open() {
-            for connection in &mut self.connections {
-                if connection.socket == Some(handle) {
-                    connection.socket = None;
-                }
-            }
             return;
         }
         let Some(remote) = socket.remote_endpoint() else { return };
@@ -319,10 +241,10 @@ impl World {
         }
         if connection.socket != Some(handle) {
             // An older connection of this phantom is only waiting for its end.
-            if connection.met || self.old.contains(&handle) {
+            if connection.socket.is_some() || self.old.contains(&handle) {
                 return;
             }
-            (connection.socket, connection.met) = (Some(handle), true);
+            connection.socket = Some(handle);
         }
         // A slow reader closes its window now and then.
         if self.rng.random_bool(0.3) {
@@ -378,7 +300,7 @@ impl World {
             // Ten tries in a row may all be lost on the worst wires; how seldom is asserted at the end.
             (_, End::TimedOut) => self.given_up += 1,
             (Farewell::Phantom | Farewell::Server | Farewell::Both, End::Finished) => {
-                assert!(said, "{connection:#?}")
+                assert!(said, "{connection:#?}");
             }
             (Farewell::ServerResets, End::Reset) => assert!(said, "{connection:#?}"),
             // The other side may be gone for good before it hears our last words' acknowledgement.
@@ -463,25 +385,15 @@ impl Connection {
         ];
         let farewell = all[rng.random_range(0..all.len())];
         let (socket, end) = (None, None);
-        let (met, closed, server_closed, finished) = (false, false, false, false);
-        Self {
-            phantom,
-            server,
-            socket,
-            met,
-            farewell,
-            closed,
-            server_closed,
-            finished,
-            end,
-            waited: 0,
-            rounds: 2,
-        }
+        let (closed, server_closed, finished) = (false, false, false);
+        Self { phantom, server, socket, farewell, closed, server_closed, finished, end, waited: 0, rounds: 2 }
     }
 
     /// Whether each side has got all that the other had to say.
     fn is_said(&self) -> bool {
-        self.met && self.phantom.got == self.server.to_send && self.server.got == self.phantom.to_send
+        self.socket.is_some()
+            && self.phantom.got == self.server.to_send
+            && self.server.got == self.phantom.to_send
     }
 }
 

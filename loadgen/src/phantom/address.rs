@@ -18,7 +18,8 @@ const FIRST: u32 = BLOCK + 0x100;
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     phantoms: u32,
-    addresses: u32,
+    /// Number of addresses.
+    count: u32,
     queues: u32,
     queue: u32,
     first: u32,
@@ -27,8 +28,8 @@ pub struct Addresses {
 impl Addresses {
     /// The addresses of `phantoms` phantoms on `queues` queues, as seen by the thread of `queue`.
     pub fn new(phantoms: u32, queues: u32, queue: u32) -> Self {
-        let addresses = phantoms.div_ceil(PORTS).max(1).next_multiple_of(queues);
-        Self { phantoms, addresses, queues, queue, first: FIRST.next_multiple_of(queues) }
+        let count = phantoms.div_ceil(PORTS).max(1).next_multiple_of(queues);
+        Self { phantoms, count, queues, queue, first: FIRST.next_multiple_of(queues) }
     }
 
     /// How many phantoms this thread has: its indices are `0..len`.
@@ -54,18 +55,15 @@ impl Addresses {
     /// Where this thread's phantom `own` speaks from.
     pub fn endpoint(&self, own: u32) -> Endpoint {
         let client = self.client(own);
-        Endpoint {
-            address: self.first + client % self.addresses,
-            port: PORT_MIN + (client / self.addresses) as u16,
-        }
+        Endpoint { address: self.first + client % self.count, port: PORT_MIN + (client / self.count) as u16 }
     }
 
     /// The index of the phantom that speaks from there; `None` where there is none, or another thread has it.
     pub fn find(&self, endpoint: Endpoint) -> Option<u32> {
-        let address = endpoint.address.checked_sub(self.first).filter(|&number| number < self.addresses)?;
+        let address = endpoint.address.checked_sub(self.first).filter(|&number| number < self.count)?;
         let port = u32::from(endpoint.port.checked_sub(PORT_MIN)?);
         // At most 65,535 ports times 131,072 addresses: more than 32 bits, where they are no phantom's.
-        let client = u64::from(port) * u64::from(self.addresses) + u64::from(address);
+        let client = u64::from(port) * u64::from(self.count) + u64::from(address);
         u32::try_from(client).ok().and_then(|client| self.own(client))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::core::{Attempts, Core, Role};
 use super::limits::{
-    BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, WAIT_MAX, WORK_BATCH,
+    BATCHES_BEFORE_TIMERS, CONNECT_LAG_MAX, PACKET_BYTES_MAX, PACKETS_BATCH, STOP_MAX, WAIT_MAX, WORK_BATCH,
 };
 use super::tcp::{Counts, End};
 use super::wire::Wire;
@@ -13,6 +13,9 @@ use crate::worker::{Phase, Results};
 use std::io;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Phantoms between two looks at the clock while all connections end.
+const STOP_LOOK_EVERY: u32 = 1024;
 
 /// What the phantoms of a thread count beyond the meters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +39,6 @@ pub struct Engine<W, R> {
     role: R,
     clock: RunClock,
     ramp: Ramp,
-    phase: Phase,
     packet: Box<[u8]>,
     ended: Vec<(u32, End)>,
     /// Batches in a row that did not empty the wire.
@@ -58,7 +60,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         let clock = RunClock::new(shared.clock.clone(), shared.ramp_begun);
         let ramp = Ramp { next: 0, begun_us: 0, gap_us: 1e6 / shared.options.cli.ramp_per_s };
         let packet = vec![0; PACKET_BYTES_MAX].into();
-        Self { core, role, clock, ramp, phase: Phase::Ramp, packet, ended: Vec::new(), behind: 0 }
+        Self { core, role, clock, ramp, packet, ended: Vec::new(), behind: 0 }
     }
 
     /// Works until the phase is [`Phase::Stop`].
@@ -69,24 +71,34 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         // Until the run's end; each round is bounded, and sleeps where nothing is due.
         loop {
             if phase.has_changed().unwrap_or(true) {
-                self.phase = *phase.borrow_and_update();
-                if self.phase == Phase::Stop {
+                let now = *phase.borrow_and_update();
+                if now == Phase::Stop {
                     break;
                 }
-                self.enter();
+                self.enter(now);
             }
             self.turn()?;
         }
         self.stop();
-        let tallies = Tallies { attempts: self.core.attempts, packets: self.core.stack.counts };
+        let tallies = self.tallies();
         let context = &self.core.context;
         Ok(Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take(), tallies })
     }
 
-    /// The phase has changed.
-    fn enter(&mut self) {
-        self.core.context.phase.set(self.phase);
-        match self.phase {
+    /// What was counted so far.
+    pub fn tallies(&self) -> Tallies {
+        Tallies { attempts: self.core.attempts, packets: self.core.stack.counts }
+    }
+
+    /// What the packets travel on.
+    pub fn wire(&mut self) -> &mut W {
+        &mut self.core.stack.wire
+    }
+
+    /// The run enters another phase.
+    pub fn enter(&mut self, phase: Phase) {
+        self.core.context.phase.set(phase);
+        match phase {
             Phase::Run(start) => self.core.context.set_origin(start),
             Phase::Return(start) => {
                 let since = start.saturating_duration_since(self.core.context.shared.ramp_begun);
@@ -95,7 +107,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
             Phase::Fall | Phase::Leave => self.ramp.next = self.core.stack.len(),
             Phase::Ramp | Phase::Drain | Phase::Stop => (),
         }
-        self.role.enter(&mut self.core, self.phase);
+        self.role.enter(&mut self.core, phase);
     }
 
     /// One round.
@@ -116,7 +128,7 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         self.core.stack.set_now(self.clock.now_us());
         // What a timer waits for may stand in the queue: after a stall that is looked at first, within bounds.
         self.behind = if packets < PACKETS_BATCH { 0 } else { self.behind + 1 };
-        if self.behind % BATCHES_BEFORE_TIMERS == 0 {
+        if self.behind.is_multiple_of(BATCHES_BEFORE_TIMERS) {
             self.tick();
         }
         let next_us = self.core.turn(&mut self.role).min(self.ramp()).min(self.role.turn(&mut self.core));
@@ -163,9 +175,13 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         now_us
     }
 
-    /// Ends all connections, so that the server does not keep them.
+    /// Ends all connections, so that the server does not keep them: as many as the time allows.
     fn stop(&mut self) {
+        let end_us = self.clock.now_us() + STOP_MAX.as_micros() as u64;
         for phantom in 0..self.core.stack.len() {
+            if phantom.is_multiple_of(STOP_LOOK_EVERY) && self.clock.now_us() > end_us {
+                break;
+            }
             self.core.hang_up(&mut self.role, phantom);
         }
     }

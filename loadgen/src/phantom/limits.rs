@@ -72,7 +72,7 @@ pub const CHALLENGES_PER_S_MAX: u32 = 10_000;
 pub const FIN_WAIT: Duration = Duration::from_secs(20);
 
 /// From the SYN to Welcome. Reached: the attempt failed and is made again after a pause.
-pub const UP_TIMEOUT: Duration = Duration::from_secs(60);
+pub const UP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Slots of the timer wheel, a tick each. A later deadline takes another round.
 pub const WHEEL_SLOTS: usize = 1024;
@@ -90,6 +90,10 @@ pub const BATCHES_BEFORE_TIMERS: usize = 1024;
 pub const WORK_BATCH: usize = 128;
 /// The longest sleep of a thread that has nothing due.
 pub const WAIT_MAX: Duration = Duration::from_millis(5);
+
+/// How long a thread takes to reset what is connected at the end of a run. Reached: the rest is left to the server's own
+/// timers.
+pub const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// A connection counts as late when the generator begins it this much after its time.
 pub const CONNECT_LAG_MAX: Duration = Duration::from_secs(1);

@@ -21,7 +21,8 @@ const FRAME_ROOM_BYTES: usize = 2 * 1024;
 /// The sessions of one thread's phantoms.
 pub struct Sessions<S> {
     context: Rc<Context>,
-    sessions: Vec<S>,
+    /// One a phantom.
+    all: Vec<S>,
     /// Who is meant to be connected.
     online: Vec<bool>,
     /// The next message of the schedule that one of ours may send.
@@ -76,7 +77,7 @@ impl<S: Session> Sessions<S> {
         let session = |own: u32| S::new(context.clone(), client(own), own as usize);
         Self {
             context: context.clone(),
-            sessions: (0..phantoms).map(session).collect(),
+            all: (0..phantoms).map(session).collect(),
             online: vec![true; phantoms as usize],
             next: 0,
             begun: false,
@@ -96,7 +97,7 @@ impl<S: Session> Sessions<S> {
         let payload_bytes = self.context.shared.options.cli.payload_bytes;
         let line = Line { core: RefCell::new(core), phantom, payload_bytes, cut: Cell::new(false) };
         let outlet: &dyn Outlet = &line;
-        let result = act(&self.sessions[phantom as usize], is_up.then_some(outlet));
+        let result = act(&self.all[phantom as usize], is_up.then_some(outlet));
         let cut = line.cut.get();
         let core = line.core.into_inner();
         if cut {
@@ -141,10 +142,10 @@ impl<S: Session> Sessions<S> {
         for place in dirty {
             self.with(core, place as u32, S::flush);
         }
-        let share = self.sessions.len().div_ceil(SWEEP_TICKS);
+        let share = self.all.len().div_ceil(SWEEP_TICKS);
         for _ in 0..share {
             let phantom = self.swept as u32;
-            self.swept = (self.swept + 1) % self.sessions.len();
+            self.swept = (self.swept + 1) % self.all.len();
             self.move_online(core, phantom);
             self.with(core, phantom, S::sweep);
         }
@@ -206,7 +207,7 @@ impl<W: Wire, S: Session> Role<W> for Sessions<S> {
     }
 
     fn closed(&mut self, _core: &mut Core<W>, phantom: u32) {
-        self.sessions[phantom as usize].closed();
+        self.all[phantom as usize].closed();
     }
 
     fn is_wanted(&self, phantom: u32) -> bool {
@@ -225,7 +226,7 @@ impl<W: Wire, S: Session> Role<W> for Sessions<S> {
 
     fn turn(&mut self, core: &mut Core<W>) -> u64 {
         let now_us = core.stack.now_us();
-        if now_us >= self.sweep_us && !self.sessions.is_empty() {
+        if now_us >= self.sweep_us && !self.all.is_empty() {
             self.sweep_us = now_us + TICK_US;
             self.sweep(core);
         }

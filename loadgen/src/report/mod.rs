@@ -311,7 +311,12 @@ impl Report {
             Verdict::Unclean
         } else if self.generator_saturated {
             Verdict::Saturated
-        } else if self.clients_failed + self.clients_missing() + self.messages_refused + self.messages_unanswered > 0 {
+        } else if self.clients_failed
+            + self.clients_missing()
+            + self.messages_refused
+            + self.messages_unanswered
+            > 0
+        {
             Verdict::Incomplete
         } else {
             Verdict::Clean

@@ -116,10 +116,10 @@ impl Flight {
     }
 }
 
-/// The flights of one thread, with their timers. `used + free.len() == flights.len()`.
+/// The flights of one thread, with their timers. `used + free.len() == all.len()`.
 #[derive(Debug)]
 pub struct Flights {
-    flights: Vec<Flight>,
+    all: Vec<Flight>,
     free: Vec<u32>,
     max: u32,
     /// Deadlines by flight number.
@@ -129,12 +129,12 @@ pub struct Flights {
 impl Flights {
     /// An empty pool that grows to `max` flights, at most [`FLIGHTS_MAX`].
     pub fn new(max: u32) -> Self {
-        Self { flights: Vec::new(), free: Vec::new(), max: max.min(FLIGHTS_MAX), wheel: Wheel::new() }
+        Self { all: Vec::new(), free: Vec::new(), max: max.min(FLIGHTS_MAX), wheel: Wheel::new() }
     }
 
     /// Flights in use.
     pub fn used(&self) -> usize {
-        self.flights.len() - self.free.len()
+        self.all.len() - self.free.len()
     }
 
     /// Whether another one can be taken.
@@ -148,11 +148,11 @@ impl Flights {
             return None;
         }
         let number = self.free.pop().unwrap_or_else(|| {
-            self.flights.push(Flight::default());
+            self.all.push(Flight::default());
             self.wheel.grow();
-            self.flights.len() as u32 - 1
+            self.all.len() as u32 - 1
         });
-        self.flights[number as usize].reset(owner, seq, mss, backoff);
+        self.all[number as usize].reset(owner, seq, mss, backoff);
         Some(number)
     }
 
@@ -164,12 +164,12 @@ impl Flights {
 
     /// The flight of that number.
     pub(super) fn at(&mut self, number: u32) -> &mut Flight {
-        &mut self.flights[number as usize]
+        &mut self.all[number as usize]
     }
 
     /// The flight of that number, to look at.
     pub(super) fn look(&self, number: u32) -> &Flight {
-        &self.flights[number as usize]
+        &self.all[number as usize]
     }
 }
 

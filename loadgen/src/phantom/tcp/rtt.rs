@@ -54,7 +54,7 @@ impl Backoff {
     }
 
     /// The timeout.
-    pub fn rto_us(&self) -> u64 {
+    pub fn rto_us(self) -> u64 {
         u64::from(self.rto_us)
     }
 

@@ -104,7 +104,9 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut wheel = Wheel::new();
         let mut plain: Vec<Option<u64>> = vec![None; 50];
-        plain.iter().for_each(|_| wheel.grow());
+        for _ in &plain {
+            wheel.grow();
+        }
         let mut now = 0;
         for _ in 0..20_000 {
             let number = rng.random_range(0..50);
