@@ -43,11 +43,11 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error.to_string()),
     };
-    tracing::info!("{}", config.capacity);
     let running = match serve::start(&config) {
         Ok(running) => running,
         Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),
     };
+    tracing::info!("{}", config.capacity);
     println!("{}", running.ready_line());
     if config.backend == BackendKind::Router {
         eprintln!("the web page: http://{}/", running.http_address());
