@@ -74,8 +74,7 @@ impl World {
         self.batch.clear();
         self.partition.committed();
         black_box(&self.out.effects);
-        self.out.effects.clear();
-        self.out.fresh.clear();
+        self.out.clear();
         self.now_ms += 1;
     }
 
@@ -176,5 +175,35 @@ fn fjall(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, memory, fjall);
+/// Devices connect, of users that are new or that were here before, a thousand a commit.
+fn attach(c: &mut Criterion) {
+    const BATCH: u64 = 1000;
+    let mut group = c.benchmark_group("router/attach");
+    group.throughput(Throughput::Elements(BATCH)).sample_size(20);
+    for (name, is_new) in [("new", true), ("known", false)] {
+        group.bench_function(BenchmarkId::new(name, BATCH), |b| {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let store = FjallStore::open(dir.path(), 1).expect("a new store opens");
+            let mut world = World::new(Box::new(store));
+            let mut newest = USERS;
+            b.iter_custom(|iterations| {
+                let mut total = Duration::ZERO;
+                for _ in 0..iterations {
+                    let first = if is_new { newest + 1 } else { 1 };
+                    let commands: Vec<Body> = (first..first + BATCH)
+                        .map(|user| Attach { origin: origin(user).into() }.into())
+                        .collect();
+                    newest += BATCH;
+                    let begin = Instant::now();
+                    world.run(&commands);
+                    total += begin.elapsed();
+                }
+                total
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, memory, fjall, attach);
 criterion_main!(benches);

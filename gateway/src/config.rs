@@ -51,7 +51,7 @@ pub struct Options {
     /// Folder of the store and the token secret [default: ./roost-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Gateway threads, each with its own ring [default: one a core]
+    /// Gateway threads, each with its own rings [default: one a core]
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
     /// What stands behind the WebSocket [default: router]

@@ -80,8 +80,8 @@ fn help_names_the_exit_codes() {
     for text in ["97", "98", "99", "--fail-if", "--secret-file"] {
         assert!(help.contains(text), "{text}");
     }
-    // Five scenarios and a flag.
-    assert_eq!(help.matches("(not in this version)").count(), 6, "{help}");
+    // Three scenarios and a flag.
+    assert_eq!(help.matches("(not in this version)").count(), 4, "{help}");
     assert!(help.contains(&format!("at least {HEADER_BYTES}")), "{help}");
 }
 

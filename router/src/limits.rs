@@ -39,10 +39,23 @@ pub const PUMP_FORWARDS_MAX: usize = 256;
 pub const EFFECTS_HELD_MAX: usize = 65_536;
 /// Bytes of waiting events read from disk after one batch; further sessions wait for the next.
 pub const REFILL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Sessions of a partition looked at in one refill; further ones wait for the next.
+pub const REFILL_SESSIONS_MAX: usize = 4096;
 /// Events looked at for one session in one refill.
 pub const REFILL_EVENTS_MAX: usize = 1024;
-/// Users' records cached by one partition. Full: all are dropped after the commit and read again when needed.
-pub const USERS_CACHED_MAX: usize = 65_536;
+/// Users' records cached by one partition, about 150 bytes each. Full: the half not used for longest is dropped after the
+/// commit and read again when needed.
+pub const USERS_CACHED_MAX: usize = 16_384;
+/// Sessions of one block of a partition's session table: 32 KiB. Memory grows and is given back by blocks.
+pub const SESSIONS_BLOCK: usize = 1024;
+
+/// Devices of one partition whose sessions were welcomed and whose registrations are not stored, which happens while the store
+/// fails. Full: a further new device is told to come back later (1013).
+pub const REGISTRATIONS_MAX: usize = 16_384;
+/// Registrations of one thread that are committed though nothing else is to be.
+pub const REGISTRATIONS_COMMIT: usize = 4096;
+/// The longest that a registration waits for a commit.
+pub const REGISTRATIONS_WAIT_MS: u64 = 200;
 
 /// The wait before effects are offered again to a full shard, or forwards to a full peer.
 pub const RETRY_MS: u64 = 1;
@@ -53,10 +66,11 @@ pub const IDLE_MS: u64 = 500;
 /// What a stopping thread gives full shards to take their last effects.
 pub const STOP_MS_MAX: u64 = 5_000;
 
-/// fjall's block cache.
-pub const STORE_CACHE_BYTES: u64 = 64 * 1024 * 1024;
-/// One of fjall's memtables: one for each space takes writes, and a few more wait to be written out.
-pub const STORE_MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// fjall's block cache; filters and index blocks are kept besides.
+pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// One of fjall's memtables, as fjall counts, which is about half of what it takes: one for each space takes writes, and a few
+/// more wait to be written out. Small, because millions of users who only connect shall cost no more memory than that.
+pub const STORE_MEMTABLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// fjall's journals, all together.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Torn ends of journals kept beside them, each at most one batch. More: the oldest goes.
@@ -68,6 +82,8 @@ const _: () = assert!(BATCH_REQUESTS_MAX <= EFFECTS_HELD_MAX);
 const _: () = assert!((PAYLOAD_BYTES_MAX as usize) < WINDOW_BYTES_MAX);
 // A new session can acknowledge all that the one before it was sent.
 const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as usize);
+// A batch cannot make a partition full of registrations, all of which are committed after it.
+const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
 // 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.

@@ -158,8 +158,20 @@ pub struct User {
     pub tail: u64,
     /// In the order of their first session.
     pub devices: Vec<Device>,
-    /// Differs from its record.
-    pub dirty: bool,
+    /// How it differs from its record.
+    pub state: State,
+}
+
+/// How a user in memory differs from its record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not at all.
+    #[default]
+    Stored,
+    /// By devices whose registration nobody waits for.
+    Registering,
+    /// By what must be stored before its effects leave.
+    Changed,
 }
 
 /// A device of a user: `start <= cursor <= head`.
@@ -167,6 +179,8 @@ pub struct User {
 pub struct Device {
     /// Its number.
     pub device: DeviceId,
+    /// Its session was welcomed and it is not stored yet.
+    pub registering: bool,
     /// It was never given events up to here.
     pub start: u64,
     /// It has everything up to here for good.
@@ -174,6 +188,11 @@ pub struct Device {
 }
 
 impl User {
+    /// A device by its number.
+    pub fn device(&self, device: DeviceId) -> Option<&Device> {
+        self.devices.iter().find(|known| known.device == device)
+    }
+
     /// The record of a user.
     pub fn encode(&self) -> Bytes {
         let device = self.devices.iter().map(|d| log::DeviceRecord {
@@ -190,8 +209,12 @@ impl User {
     /// It is none.
     pub fn decode(value: Bytes) -> Result<Self, StoreError> {
         let record: log::UserRecord = decode(value)?;
-        let device =
-            record.device.iter().map(|d| Device { device: d.device, start: d.start, cursor: d.cursor });
-        Ok(Self { head: record.head, tail: record.tail, devices: device.collect(), dirty: false })
+        let device = record.device.iter().map(|d| Device {
+            device: d.device,
+            registering: false,
+            start: d.start,
+            cursor: d.cursor,
+        });
+        Ok(Self { head: record.head, tail: record.tail, devices: device.collect(), state: State::Stored })
     }
 }

@@ -50,6 +50,12 @@ struct Device {
     events: BTreeMap<u64, v1::Event>,
     /// Sends without an answer, by `client_id`.
     waiting: BTreeMap<u64, u64>,
+    /// It connects for the first time in the midst of it all.
+    is_late: bool,
+    /// Where the last Welcome said that it starts, while it may still be forgotten.
+    told: Option<u64>,
+    /// Where it starts for good: it was told so before a commit that succeeded.
+    start: Option<u64>,
 }
 
 #[derive(Default)]
@@ -65,6 +71,9 @@ struct Sim {
     rng: Rng,
     threads: u16,
     store: Arc<dyn Store>,
+    /// The same, where it can fail.
+    memory: Option<Arc<MemoryStore>>,
+    failing: bool,
     partitions: Vec<Partition>,
     batch: Batch,
     out: Output,
@@ -97,12 +106,13 @@ fn open(store: &dyn Store) -> Vec<Partition> {
 }
 
 impl Sim {
-    fn new(seed: u64, store: Arc<dyn Store>) -> Self {
+    fn new(seed: u64, store: Arc<dyn Store>, memory: Option<Arc<MemoryStore>>) -> Self {
         let mut rng = Rng(seed);
         let mut devices = Vec::new();
         for user in 1..=USERS {
             for number in 1..=1 + rng.below(3) as u32 {
-                devices.push(Device { user, number, ..Device::default() });
+                let is_late = rng.below(3) == 0;
+                devices.push(Device { user, number, is_late, ..Device::default() });
             }
         }
         let threads = 1 + rng.below(3) as u16;
@@ -111,6 +121,8 @@ impl Sim {
             rng,
             threads,
             store,
+            memory,
+            failing: false,
             partitions,
             batch: Batch::default(),
             out: Output::default(),
@@ -128,9 +140,10 @@ impl Sim {
             frame_id: 0,
         };
         for n in 0..sim.devices.len() {
-            sim.attach(n);
+            if !sim.devices[n].is_late {
+                sim.attach(n);
+            }
         }
-        // A device that comes later starts with what is new: the model knows no such devices.
         sim.calm_commit();
         sim
     }
@@ -162,6 +175,36 @@ impl Sim {
                 self.remote.push((from, to, seq, forward));
             }
         }
+        // A Welcome waits for no commit.
+        let at_once = std::mem::take(&mut self.out.at_once);
+        self.observe(at_once);
+        if self.failing {
+            self.apply_failing();
+        }
+    }
+
+    /// What a thread does while its store fails: what needs no write is done, the rest is taken back.
+    fn apply_failing(&mut self) {
+        if self.has_changes() {
+            self.roll_back();
+        } else {
+            self.partitions.iter_mut().for_each(Partition::settled);
+            let effects = std::mem::take(&mut self.out.effects);
+            self.observe(effects);
+        }
+    }
+
+    fn has_changes(&self) -> bool {
+        !self.batch.is_empty() || self.partitions.iter().any(Partition::has_changes)
+    }
+
+    fn roll_back(&mut self) {
+        self.batch.clear();
+        self.out.clear();
+        self.remote.clear();
+        self.heard.clear();
+        let store = self.store.clone();
+        self.partitions.iter_mut().for_each(|p| p.rollback(&*store).unwrap());
     }
 
     fn attach(&mut self, n: usize) {
@@ -170,6 +213,12 @@ impl Sim {
         let origin = self.origin(n);
         let user = self.devices[n].user;
         self.apply(home(user, PARTITIONS), &log::Attach { origin: origin.into() }.into());
+    }
+
+    fn detach(&mut self, n: usize) {
+        let origin = self.origin(n);
+        self.devices[n].generation = 0;
+        self.apply(home(origin.user, PARTITIONS), &log::Detach { origin: origin.into() }.into());
     }
 
     fn send(&mut self, n: usize, to: u64, client_id: u64) {
@@ -206,11 +255,7 @@ impl Sim {
         let n = self.rng.below(self.devices.len() as u64) as usize;
         match self.rng.below(20) {
             0 => self.attach(n),
-            1 => {
-                let origin = self.origin(n);
-                self.devices[n].generation = 0;
-                self.apply(home(origin.user, PARTITIONS), &log::Detach { origin: origin.into() }.into());
-            }
+            1 => self.detach(n),
             2..=8 => {
                 self.client_id += 1;
                 let (to, client_id) = (1 + self.rng.below(USERS), self.client_id);
@@ -264,22 +309,74 @@ impl Sim {
         }
     }
 
-    /// Ends the batch: mostly well, sometimes with a crash before or after the commit.
+    /// Ends the batch: mostly well, sometimes with a crash before or after the commit, sometimes it fails. A batch of nothing
+    /// but registrations is at times left open.
     fn commit(&mut self) {
         let fate = self.rng.below(30);
-        for (n, body) in std::mem::take(&mut self.skips) {
-            self.apply(n, &body);
+        let skips = std::mem::take(&mut self.skips);
+        for (n, body) in &skips {
+            self.apply(*n, body);
         }
-        self.partitions.iter_mut().for_each(|p| p.flush(&mut self.batch));
         if fate == 0 {
             return self.crash();
         }
+        if !self.has_changes() && self.rng.below(2) == 0 {
+            self.partitions.iter_mut().for_each(Partition::settled);
+            return self.let_out();
+        }
+        self.partitions.iter().for_each(|p| p.flush(&mut self.batch));
+        if fate <= 3
+            && let Some(memory) = self.memory.clone()
+        {
+            self.skips = skips;
+            return self.fail(&memory);
+        }
         self.store.commit(&self.batch).unwrap();
-        if fate == 1 {
+        if fate == 4 {
             return self.crash();
         }
         self.batch.clear();
         self.partitions.iter_mut().for_each(Partition::committed);
+        self.let_out();
+        self.registered();
+    }
+
+    /// Whoever was welcomed before this commit is registered.
+    fn registered(&mut self) {
+        for device in &mut self.devices {
+            device.start = device.start.or(device.told);
+        }
+    }
+
+    /// The commit fails, devices come and go meanwhile, and the store comes back with what failed or without it.
+    fn fail(&mut self, memory: &MemoryStore) {
+        memory.failed_commits_land(self.rng.below(2) == 0);
+        memory.fail(true);
+        self.store.commit(&self.batch).unwrap_err();
+        self.roll_back();
+        self.failing = true;
+        for _ in 0..self.rng.below(8) {
+            let n = self.rng.below(self.devices.len() as u64) as usize;
+            match self.rng.below(4) {
+                0 | 1 => self.attach(n),
+                2 => self.detach(n),
+                _ if self.devices[n].generation != 0 => self.ack(n, self.devices[n].last_seq),
+                _ => {}
+            }
+        }
+        self.failing = false;
+        memory.fail(false);
+        self.store.recover().unwrap();
+        if self.rng.below(4) == 0 {
+            return self.crash();
+        }
+        let store = self.store.clone();
+        self.partitions.iter_mut().for_each(|p| p.recovered(&*store).unwrap());
+        self.resend();
+        self.refill();
+    }
+
+    fn let_out(&mut self) {
         let effects = std::mem::take(&mut self.out.effects);
         self.out.clear();
         self.observe(effects);
@@ -319,7 +416,7 @@ impl Sim {
         self.wire.clear();
         self.pending_reads.clear();
         self.pending_acks.clear();
-        self.devices.iter_mut().for_each(|d| d.generation = 0);
+        self.devices.iter_mut().for_each(|d| (d.generation, d.told) = (0, d.start));
         self.threads = 1 + self.rng.below(3) as u16;
         self.partitions = open(&*self.store);
         self.resend();
@@ -377,8 +474,9 @@ impl Sim {
     fn observe_frame(&mut self, n: usize, frame: &v1::ServerFrame) {
         match &frame.body {
             Some(server_frame::Body::Welcome(welcome)) => {
-                let device = &self.devices[n];
+                let device = &mut self.devices[n];
                 assert!(welcome.acknowledged <= welcome.head && device.last_seq <= welcome.head);
+                device.told = device.told.or(Some(welcome.acknowledged));
             }
             Some(server_frame::Body::Sent(sent)) => {
                 let client_id = u64::from_be_bytes(sent.client_id[..].try_into().unwrap());
@@ -430,7 +528,7 @@ impl Sim {
         for (n, body) in std::mem::take(&mut self.skips) {
             self.apply(n, &body);
         }
-        self.partitions.iter_mut().for_each(|p| p.flush(&mut self.batch));
+        self.partitions.iter().for_each(|p| p.flush(&mut self.batch));
         self.store.commit(&self.batch).unwrap();
         self.batch.clear();
         self.partitions.iter_mut().for_each(Partition::committed);
@@ -438,6 +536,7 @@ impl Sim {
         self.out.clear();
         self.remote.clear();
         self.observe(effects);
+        self.registered();
         for (from, to) in std::mem::take(&mut self.heard) {
             let up_to = self.partitions[usize::from(to)].inbound_cursor(from);
             self.wire.push_back(Wire::Taken(from, to, up_to));
@@ -450,16 +549,7 @@ impl Sim {
             assert!(device.waiting.is_empty(), "a Send was not answered: {:?}", device.waiting);
             let messages = self.messages(n);
             let ids: Vec<u64> = messages.iter().map(|m| m.id).collect();
-            let expected: BTreeSet<u64> = self
-                .model
-                .accepted
-                .iter()
-                .filter(|(_, (from, by, to))| {
-                    (*to == device.user || *from == device.user)
-                        && (*from, *by) != (device.user, device.number)
-                })
-                .map(|(id, _)| *id)
-                .collect();
+            let expected = self.expected(device);
             assert_eq!(
                 ids.len(),
                 expected.len(),
@@ -480,6 +570,37 @@ impl Sim {
         }
     }
 
+    /// The messages a device must have. Where all were there from the start, that is what was accepted; where devices came
+    /// later, it is what any of them got, past where the device starts.
+    fn expected(&self, device: &Device) -> BTreeSet<u64> {
+        let own = |from: u64, by: u32| (from, by) == (device.user, device.number);
+        let of_user = || self.devices.iter().enumerate().filter(|(_, other)| other.user == device.user);
+        if !of_user().any(|(_, other)| other.is_late) {
+            let accepted = self.model.accepted.iter().filter(|(_, (from, by, to))| {
+                (*to == device.user || *from == device.user) && !own(*from, *by)
+            });
+            return accepted.map(|(id, _)| *id).collect();
+        }
+        let mut stream = BTreeMap::new();
+        for (seq, event) in of_user().flat_map(|(_, other)| &other.events) {
+            if let Some(event::Body::Message(message)) = &event.body {
+                stream.insert(*seq, (message.id, message.from, message.from_device));
+            }
+        }
+        let known: BTreeSet<u64> = stream.values().map(|(id, ..)| *id).collect();
+        for (id, (from, _, to)) in &self.model.accepted {
+            assert!(
+                *to != device.user || *from == *to || known.contains(id),
+                "message {id} reached no device"
+            );
+        }
+        let start = device.start.expect("all devices are registered in the end");
+        // A first device whose registration was lost in a crash may have seen what waited, and come back as a later one.
+        let before = device.events.range(..=start).filter_map(|(seq, _)| stream.get(seq)).map(|(id, ..)| *id);
+        let past = stream.range(start + 1..).map(|(_, message)| message);
+        past.filter(|(_, from, by)| !own(*from, *by)).map(|(id, ..)| *id).chain(before).collect()
+    }
+
     fn check_receipts(&self, device: &Device) {
         let mut marks: BTreeMap<(i32, u64), usize> = BTreeMap::new();
         for event in device.events.values() {
@@ -491,6 +612,10 @@ impl Sim {
             }
         }
         assert!(marks.values().all(|count| *count == 1), "a receipt came twice: {marks:?}");
+        if device.start != Some(0) {
+            // Some receipts were before its time.
+            return;
+        }
         let sent = self.model.accepted.iter().filter(|(_, (from, _, to))| *from == device.user && to != from);
         for (id, (_, _, to)) in sent {
             assert!(marks.contains_key(&(0, *id)), "message {id} was not reported as delivered");
@@ -500,8 +625,8 @@ impl Sim {
     }
 }
 
-fn run(seed: u64, store: Arc<dyn Store>) -> Sim {
-    let mut sim = Sim::new(seed, store);
+fn run(seed: u64, store: Arc<dyn Store>, memory: Option<Arc<MemoryStore>>) -> Sim {
+    let mut sim = Sim::new(seed, store, memory);
     for _ in 0..STEPS {
         sim.step();
     }
@@ -527,7 +652,7 @@ fn nothing_is_lost_doubled_or_disordered() {
     for seed in seeds(300) {
         named(seed, || {
             let store = Arc::new(MemoryStore::default());
-            let sim = run(seed, store.clone());
+            let sim = run(seed, store.clone(), Some(store.clone()));
             assert!(!sim.model.accepted.is_empty());
             // Nothing leaks: all was acknowledged by every device.
             assert_eq!((store.len(Space::Events), store.len(Space::Outbox)), (0, 0));
@@ -541,7 +666,7 @@ fn the_same_over_a_store_on_disk() {
     for seed in seeds(3) {
         named(seed, || {
             let dir = tempfile::tempdir().unwrap();
-            run(seed, Arc::new(FjallStore::open(dir.path(), PARTITIONS).unwrap()));
+            run(seed, Arc::new(FjallStore::open(dir.path(), PARTITIONS).unwrap()), None);
         });
     }
 }

@@ -103,7 +103,9 @@ mod tests {
         assert!(ids.iter().copied().eq(0..limits::READ_BUFFERS), "the lowest free one first");
         pool.bytes(7, 3).copy_from_slice(b"abc");
         assert_eq!(pool.bytes(7, 3), b"abc");
-        ids.into_iter().for_each(|id| pool.recycle(id));
+        for id in ids {
+            pool.recycle(id);
+        }
         assert_eq!(pool.in_use(), 0);
         pool.rest();
         assert!(pool.lend(token(0)).is_some());

@@ -46,7 +46,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The connection goes back to the poll; its receive, if armed, still completes.
+    /// The connection goes back to the poll, when `listen` next sees it; its receive, if armed, still completes.
     pub(super) fn leave_busy(&mut self, slot: u32) {
         let Some(generation) = self.slab.generation(slot) else { return };
         let connection = &mut self.slab[slot];
@@ -57,7 +57,6 @@ impl<R: Ring> Shard<R> {
         if receiving {
             self.parts.ring.cancel(descriptor, Token::new(Op::Receive, generation, slot));
         }
-        self.touch(slot);
     }
 
     /// Looks at each busy connection when the tick `ended` is over.
@@ -72,6 +71,7 @@ impl<R: Ring> Shard<R> {
             let receives = if connection.heard == ended { connection.reads } else { 0 };
             if receives < limits::BUSY_KEPT_RECEIVES || connection.life != Life::Live {
                 self.leave_busy(slot);
+                self.touch(slot);
             }
         }
     }

@@ -27,6 +27,7 @@ impl<R: Ring> Shard<R> {
             self.settle(slot);
         }
         // Nothing that `settle` does touches a connection again, so the list can be used anew.
+        debug_assert!(self.dirty.is_empty(), "a connection touched by `settle` would never be looked at");
         self.dirty = dirty;
     }
 

@@ -76,7 +76,9 @@ mod tests {
     fn what_a_storm_made_is_given_back_and_outboxes_in_use_are_not() {
         let mut outboxes = Outboxes::default();
         let mut indices = vec![NO_OUTBOX; 2 * limits::KEPT_LIST_ITEMS];
-        indices.iter_mut().for_each(|index| outboxes.open(index).extend_from_slice(b"waits"));
+        for index in &mut indices {
+            outboxes.open(index).extend_from_slice(b"waits");
+        }
         let mut last = indices.pop().expect("many");
         for index in &mut indices {
             let bytes = outboxes.take(index);

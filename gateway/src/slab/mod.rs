@@ -227,10 +227,9 @@ mod tests {
             slab.remove(one.0);
             slab.remove(two.0);
             // The first block empties too, so that two are empty and the second is given back.
-            low.iter().for_each(|slot| {
-                let _: () = slab.remove(*slot);
-                drop(())
-            });
+            for slot in &low {
+                slab.remove(*slot);
+            }
             assert_eq!(slab.blocks(), 1);
             assert!(low.iter().all(|slot| slab.insert(()).0 / BLOCK_SLOTS == slot / BLOCK_SLOTS));
         }

@@ -70,8 +70,12 @@ impl Sweep {
 
     /// How long the shard may sleep before a whole slice is due.
     pub fn due_in(&self, slots: u32, age: Duration) -> Duration {
-        let slice = worth(slots.min(limits::SWEEP_SLOTS_PER_TURN_MAX), slots.max(1));
-        (self.paid + slice).saturating_sub(age).min(Duration::from_secs(limits::TICK_S))
+        let tick = Duration::from_secs(limits::TICK_S);
+        if slots == 0 {
+            return tick;
+        }
+        let slice = worth(slots.min(limits::SWEEP_SLOTS_PER_TURN_MAX), slots);
+        (self.paid + slice).saturating_sub(age).min(tick)
     }
 }
 

@@ -9,7 +9,7 @@ mod world;
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use roost_gateway::ring::{Buffer, Completion, Descriptor, Occupancy, Op, Ring, Token};
-pub use world::{Peer, Tally, World};
+pub use world::{Arrival, Peer, Tally, World};
 
 /// Read buffers there are: few, so that they run out.
 const READ_BUFFERS: usize = 3;
@@ -41,7 +41,8 @@ impl Buffers {
     }
 
     fn free_read(&self) -> Buffer {
-        (0..).map(Buffer::Read).find(|buffer| !self.is_held(*buffer)).expect("numbers do not end")
+        let mut all = (0..READ_BUFFERS as u16).map(Buffer::Read);
+        all.find(|buffer| !self.is_held(*buffer)).expect("a read was begun only with a buffer free")
     }
 
     fn free_provided(&self, ring: usize) -> Option<Buffer> {

@@ -26,6 +26,8 @@ pub struct Peer {
     pub fin_after: bool,
     /// Reset the connection when so many bytes were sent.
     pub reset_at: Option<usize>,
+    /// How what it sends arrives.
+    pub arrival: Arrival,
     /// Bytes it has sent.
     pub sent: usize,
     /// What it received.
@@ -44,6 +46,16 @@ pub struct Peer {
     pub(super) sending: Option<(Token, Vec<u8>)>,
     pub(super) shutting: Option<Token>,
     pub(super) closing: Option<Token>,
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// In random pieces.
+    #[default]
+    Pieces,
+    /// All that was sent arrives, and is received, at once.
+    Whole,
 }
 
 /// What the peer's end of the stream has come to.
@@ -102,6 +114,21 @@ pub struct Tally {
     pub exhausted: usize,
     /// Reads that filled their buffer.
     pub full_reads: usize,
+}
+
+impl Tally {
+    /// Adds what happened in another world.
+    pub fn add(&mut self, other: Self) {
+        self.rings = self.rings.max(other.rings);
+        self.receives += other.receives;
+        self.exhausted += other.exhausted;
+        self.full_reads += other.full_reads;
+    }
+
+    /// Every case was reached.
+    pub fn is_thorough(self) -> bool {
+        self.rings == RINGS_MAX && self.receives > 0 && self.exhausted > 0 && self.full_reads > 0
+    }
 }
 
 /// All peers, and the rings' own state.
@@ -238,7 +265,11 @@ impl World {
         let peer = &mut self.peers[index];
         if !peer.sends.is_empty() {
             let most = if self.rng.random_bool(0.1) { peer.sends.len() } else { 64.min(peer.sends.len()) };
-            let bytes = self.rng.random_range(1..=most);
+            let bytes = if peer.arrival == Arrival::Whole {
+                peer.sends.len()
+            } else {
+                self.rng.random_range(1..=most)
+            };
             peer.arrive(bytes);
         } else if peer.fin_after && peer.stream == Stream::Open {
             peer.arrive(0);
@@ -288,7 +319,7 @@ impl World {
             return self.complete(token, -libc::ENOBUFS, false);
         }
         let ends = self.rng.random_bool(0.1);
-        let room = self.rng.random_range(1..=64);
+        let room = if peer.arrival == Arrival::Whole { usize::MAX } else { self.rng.random_range(1..=64) };
         match (peer.take(room), buffer) {
             (Ok(bytes), Some(buffer)) => {
                 peer.receive = peer.receive.filter(|_| !ends);

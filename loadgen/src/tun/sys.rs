@@ -115,7 +115,7 @@ pub fn load_socket_filter(instructions: &[Instruction]) -> io::Result<OwnedFd> {
         program_type: BPF_PROG_TYPE_SOCKET_FILTER,
         instruction_count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
-        // A programme without helper calls may have any licence.
+        // A program that calls no function of the kernel may have any licence.
         licence: c"MIT".as_ptr() as u64,
     };
     let bytes = size_of::<ProgramLoad>();

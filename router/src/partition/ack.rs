@@ -20,12 +20,10 @@ impl Partition {
     /// what the one before it got.
     pub(super) fn ack(&mut self, origin: &Origin, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
-        let Some(session) = self.sessions.get(&key).filter(|session| session.id == id) else { return Ok(()) };
+        let Some(session) = self.sessions.get(key).filter(|session| session.id == id) else { return Ok(()) };
         let sent = session.sent;
-        if !self.load(origin.user, tx)? {
-            return Ok(());
-        }
-        let user = &self.users[&origin.user];
+        self.load(origin.user, tx.store)?;
+        let Some(user) = self.users.get(origin.user) else { return Ok(()) };
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
         let (head, cursor) = (user.head, user.devices[index].cursor);
         let reach = if sent > cursor { sent } else { cursor + limits::ACK_EVENTS_MAX };
@@ -35,17 +33,14 @@ impl Partition {
             let delivered = self.first_deliveries(origin.user, index, cursor, up_to, &acked, tx)?;
             let number = self.number;
             // Own messages that follow need no Ack of their own.
-            let passed = self
-                .sessions
-                .get(&key)
-                .filter(|session| session.nothing_in_flight())
-                .map(|session| session.sent);
+            let passed =
+                self.sessions.get(key).filter(|_| self.nothing_in_flight(key)).map(|session| session.sent);
             let user = self.change(origin.user, tx)?;
             user.devices[index].cursor = up_to.max(passed.unwrap_or(0));
             window::trim(number, origin.user, user, tx.batch);
             self.tell_senders(origin.user, v1::Mark::DELIVERED, delivered, tx)?;
         }
-        if self.sessions.get(&key).is_some_and(|session| session.sent < head) {
+        if self.sessions.get(key).is_some_and(|session| session.sent < head) {
             self.queue_refill(key);
         }
         tx.out.done(id, origin.id);
@@ -63,7 +58,7 @@ impl Partition {
         tx: &Tx<'_>,
     ) -> Result<BTreeMap<UserId, Vec<u64>>, StoreError> {
         let mut by_sender: BTreeMap<UserId, Vec<u64>> = BTreeMap::new();
-        let devices = &self.users[&user_id].devices;
+        let devices = self.users.get(user_id).map_or(&[][..], |user| &user.devices);
         let mut acked = acked.iter().peekable();
         for seq in cursor + 1..=up_to {
             let known = acked.next_if(|event| event.seq == seq);

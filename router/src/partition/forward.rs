@@ -5,7 +5,7 @@ use crate::{
     api::UserId,
     error::StoreError,
     log::{self, forward::Body},
-    record,
+    record::{self, User},
 };
 use buffa::Message as _;
 use roost_proto::v1::{Message, event};
@@ -110,9 +110,9 @@ impl Partition {
 
     /// For the sender's other devices; nothing where there is none.
     fn copy(&mut self, message: &Message, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        let others = self.load(message.from, tx)?
-            && self.users[&message.from].devices.iter().any(|d| d.device != message.from_device);
-        if !others {
+        self.load(message.from, tx.store)?;
+        let others = |user: &User| user.devices.iter().any(|d| d.device != message.from_device);
+        if !self.users.get(message.from).is_some_and(others) {
             return Ok(());
         }
         let body = event::Body::Message(message.clone().into());

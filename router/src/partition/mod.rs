@@ -10,6 +10,8 @@ mod attach;
 mod forward;
 mod read;
 mod send;
+mod sessions;
+mod users;
 mod window;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
@@ -17,19 +19,20 @@ pub use send::receiver;
 pub use window::Skip;
 
 use crate::{
-    api::{AccountOutcome, Action, DeviceId, Effect, SessionId, UserId},
+    api::{AccountOutcome, Action, Effect, SessionId, UserId},
     config::Rules,
     error::StoreError,
-    limits,
     log::{self, command::Body},
-    record::{self, User},
+    record,
     store::{Batch, Store},
 };
 use buffa::Message;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
 use rustc_hash::FxHashMap;
+use sessions::{Key, Sessions};
 use std::collections::VecDeque;
-use window::Session;
+use users::Users;
+use window::Window;
 
 /// What a command reads and writes.
 pub struct Tx<'a> {
@@ -43,15 +46,19 @@ pub struct Tx<'a> {
     pub out: &'a mut Output,
 }
 
-/// What comes of commands. Nothing of it may leave before the batch is durable.
+/// What comes of commands. Nothing of it but `at_once` may leave before the batch is durable.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// For sessions, in order.
+    /// For sessions, in order: what tells nothing that a batch could take back. It may leave at once.
+    pub at_once: Vec<Effect>,
+    /// For sessions, in order, after what is in `at_once`.
     pub effects: Vec<Effect>,
     /// For other partitions: from, to, what. The runtime applies it there in this batch, or calls `enqueue`.
     pub forwards: Vec<(u16, u16, log::Forward)>,
     /// Users that came to be with this batch.
     pub fresh: Vec<UserId>,
+    /// Users that came to be with the registration of a device, which a batch that fails does not take back.
+    pub registered: Vec<UserId>,
     /// How the last `CreateAccount` ended.
     pub account: Option<AccountOutcome>,
     /// Messages accepted.
@@ -62,14 +69,12 @@ pub struct Output {
 
 impl Output {
     fn frame(&mut self, session: SessionId, reply_to: u32, body: Option<server_frame::Body>) {
-        let frame = Box::new(ServerFrame { reply_to, body });
-        self.effects.push(Effect { session, action: Action::Frame(frame) });
+        self.effects.push(frame(session, reply_to, body));
     }
 
     /// Answers with an Error; with id 0 it is sent all the same, as `reply_to` 0.
     pub fn error(&mut self, session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) {
-        let error = Error { code: code.into(), message: message.into(), retry_after_ms: 0 };
-        self.frame(session, reply_to, Some(error.into()));
+        self.effects.push(error(session, reply_to, code, message));
     }
 
     /// Answers that nothing was stored, and when it may be worth trying again.
@@ -84,6 +89,15 @@ impl Output {
             self.frame(session, reply_to, None);
         }
     }
+}
+
+fn frame(session: SessionId, reply_to: u32, body: Option<server_frame::Body>) -> Effect {
+    Effect { session, action: Action::Frame(Box::new(ServerFrame { reply_to, body })) }
+}
+
+fn error(session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) -> Effect {
+    let error = Error { code: code.into(), message: message.into(), retry_after_ms: 0 };
+    frame(session, reply_to, Some(error.into()))
 }
 
 /// The forwards to one other partition: `acked <= sent <= written`.
@@ -108,13 +122,22 @@ pub struct Partition {
     inbound: Vec<u64>,
     /// By partition: the forwards to there.
     outgoing: Vec<Outgoing>,
-    users: FxHashMap<UserId, User>,
-    users_dirty: Vec<UserId>,
-    sessions: FxHashMap<(UserId, DeviceId), Session>,
+    users: Users,
+    /// Users whose record is `State::Changed`, each once.
+    changed: Vec<UserId>,
+    /// Users with a device that is `registering`, each once.
+    registering: Vec<UserId>,
+    /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
+    unplaced: Vec<(UserId, record::Device)>,
+    sessions: Sessions,
+    /// Of those sessions that have events in flight or are queued in `refill`.
+    windows: FxHashMap<Key, Window>,
     /// How to take back what this batch did to sessions, newest last.
     undo: Vec<window::Undo>,
-    /// Sessions with an open window and events on disk; each at most once (`Session::queued`).
-    refill: VecDeque<(UserId, DeviceId)>,
+    /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
+    refill: VecDeque<Key>,
+    /// All sessions in the table's places below this one are to look for waiting events too.
+    sweep: usize,
 }
 
 impl Partition {
@@ -130,11 +153,15 @@ impl Partition {
             clock_dirty: false,
             inbound: vec![0; usize::from(count)],
             outgoing: vec![Outgoing::default(); usize::from(count)],
-            users: FxHashMap::default(),
-            users_dirty: Vec::new(),
-            sessions: FxHashMap::default(),
+            users: Users::default(),
+            changed: Vec::new(),
+            registering: Vec::new(),
+            unplaced: Vec::new(),
+            sessions: Sessions::default(),
+            windows: FxHashMap::default(),
             undo: Vec::new(),
             refill: VecDeque::new(),
+            sweep: 0,
         };
         partition.reload(store)?;
         for outgoing in &mut partition.outgoing {
@@ -151,6 +178,11 @@ impl Partition {
     /// Sessions attached.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Memory of the session table, bytes.
+    pub fn sessions_bytes(&self) -> usize {
+        self.sessions.bytes()
     }
 
     /// Applies one command. After an error the batch must be rolled back.
@@ -177,47 +209,53 @@ impl Partition {
         }
     }
 
-    /// Writes the records that this batch changed.
-    pub fn flush(&mut self, batch: &mut Batch) {
-        for user in self.users_dirty.drain(..) {
-            if let Some(record) = self.users.get_mut(&user) {
-                record.dirty = false;
-                batch.put(record::user(self.number, user), record.encode());
-            }
-        }
-        if std::mem::take(&mut self.clock_dirty) {
+    /// Writes the records that this batch changed, and registrations.
+    pub fn flush(&self, batch: &mut Batch) {
+        self.flush_users(batch);
+        if self.clock_dirty {
             let record = log::PartitionRecord { clock: self.clock };
             batch.put(record::clock(self.number), record.encode_to_bytes());
         }
     }
 
-    /// The batch is durable.
+    /// What was flushed is durable.
     pub fn committed(&mut self) {
         self.undo.clear();
-        if self.users.len() > limits::USERS_CACHED_MAX {
-            self.users.clear();
-        }
+        self.clock_dirty = false;
+        self.users_are_stored();
     }
 
-    /// The batch is not: everything is again as the store has it, and sessions are as they were before the batch.
+    /// The commands so far changed nothing that must be stored (`has_changes`): their effects may leave, and a batch that
+    /// fails later does not take them back. Registrations go with a later batch.
+    pub fn settled(&mut self) {
+        self.undo.clear();
+        self.users_are_settled();
+    }
+
+    /// The batch is not durable: everything is again as the store has it, and sessions are as they were before the batch, or
+    /// since `settled`. Sessions that were welcomed at once stay, and so do their registrations; sessions that went are gone.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn rollback(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         self.undo_sessions();
-        self.users_dirty.clear();
         self.clock_dirty = false;
-        self.users.clear();
+        self.take_back_users(store)?;
         self.reload(store)
     }
 
-    /// A failed batch turned out to be stored after all, or may have been: all sessions look for waiting events.
-    pub fn refill_all(&mut self) {
-        for (key, session) in &mut self.sessions {
-            if !std::mem::replace(&mut session.queued, true) {
-                self.refill.push_back(*key);
-            }
-        }
+    /// The store works again after a batch failed, which may have been stored after all or not: everything is as the store has
+    /// it, and all sessions look for waiting events.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn recovered(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        self.undo_sessions();
+        self.clock_dirty = false;
+        self.reread_users(store)?;
+        self.reload(store)?;
+        self.sweep = self.sessions.len();
+        Ok(())
     }
 
     fn reload(&mut self, store: &dyn Store) -> Result<(), StoreError> {
@@ -239,38 +277,6 @@ impl Partition {
             self.outgoing[other] = Outgoing { acked, sent, written };
         }
         Ok(())
-    }
-
-    /// Brings a user's record into the cache; false where the user is unknown.
-    fn load(&mut self, user: UserId, tx: &Tx<'_>) -> Result<bool, StoreError> {
-        if self.users.contains_key(&user) {
-            return Ok(true);
-        }
-        match tx.store.get(&record::user(self.number, user))? {
-            Some(value) => {
-                self.users.insert(user, User::decode(value)?);
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// A record to be changed; one is made where there is none.
-    fn change(&mut self, user: UserId, tx: &mut Tx<'_>) -> Result<&mut User, StoreError> {
-        let known = self.load(user, tx)?;
-        if !known {
-            tx.out.fresh.push(user);
-        }
-        let record = self.users.entry(user).or_default();
-        if !std::mem::replace(&mut record.dirty, true) {
-            self.users_dirty.push(user);
-        }
-        Ok(record)
-    }
-
-    /// A user this partition is home of is in its cache; saves a read of the store.
-    pub fn has_cached(&self, user: UserId) -> bool {
-        self.users.contains_key(&user)
     }
 }
 

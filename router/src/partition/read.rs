@@ -20,7 +20,7 @@ impl Partition {
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
-        if self.sessions.get(&key).is_none_or(|session| session.id != id) {
+        if self.sessions.get(key).is_none_or(|session| session.id != id) {
             return Ok(());
         }
         if messages.len() > limits::READ_MESSAGES_MAX {

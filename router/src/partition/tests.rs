@@ -1,7 +1,7 @@
 //! One rule a test, on a partition that is home of everybody.
 
 use super::*;
-use crate::{config::Config, record::Space, store::MemoryStore};
+use crate::{config::Config, limits, record::Space, store::MemoryStore};
 use roost_proto::v1::{self, Mark, address::To, event};
 
 struct Bed {
@@ -41,6 +41,8 @@ impl Bed {
         self.partition.flush(&mut batch);
         self.store.commit(&batch).unwrap();
         self.partition.committed();
+        out.at_once.append(&mut out.effects);
+        std::mem::swap(&mut out.at_once, &mut out.effects);
         let mut skips = Vec::new();
         while self.partition.wants_refill() {
             skips.extend(self.partition.refill(&self.store, &mut out.effects).unwrap());
@@ -375,8 +377,7 @@ fn connecting_again_writes_nothing() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
     let (mut batch, mut out) = (Batch::default(), Output::default());
-    let mut tx = Tx { store: &bed.store, batch: &mut batch, now_ms: 1, out: &mut out };
-    bed.partition.apply(&log::Attach { origin: origin(2, 1, 1).into() }.into(), &mut tx).unwrap();
+    apply(&mut bed, &mut batch, &mut out, [attach_of(2, 1, 1)]);
     bed.partition.flush(&mut batch);
     assert!(batch.is_empty());
 }
@@ -399,12 +400,11 @@ fn a_rollback_leaves_state_and_sessions_as_they_were() {
     bed.attach(2, 1);
     bed.send(1, 1, message(2, b"a"));
     let (mut batch, mut out) = (Batch::default(), Output::default());
-    let commands: [Body; 4] = [
+    let commands: [Body; 3] = [
         log::Ack { origin: origin(2, 1, 1).into(), up_to: 1 }.into(),
         log::Send { origin: origin(1, 1, 1).into(), send: message(2, b"b").into(), receiver_known: true }
             .into(),
         log::Attach { origin: origin(2, 1, 2).into() }.into(),
-        log::Detach { origin: origin(1, 1, 1).into() }.into(),
     ];
     for command in commands {
         let mut tx = Tx { store: &bed.store, batch: &mut batch, now_ms: 2000, out: &mut out };
@@ -435,4 +435,65 @@ fn a_log_gives_the_same_state_and_effects_from_its_encoding() {
     for (command, again) in commands.into_iter().zip(replayed) {
         assert_eq!(format!("{:?}", one.run([command])), format!("{:?}", other.run([again])));
     }
+}
+
+/// Applies commands to an open batch.
+fn apply(bed: &mut Bed, batch: &mut Batch, out: &mut Output, commands: impl IntoIterator<Item = Body>) {
+    for command in commands {
+        let mut tx = Tx { store: &bed.store, batch, now_ms: 1000, out };
+        bed.partition.apply(&command, &mut tx).unwrap();
+    }
+}
+
+fn attach_of(user: u64, device: u32, generation: u32) -> Body {
+    log::Attach { origin: origin(user, device, generation).into() }.into()
+}
+
+#[test]
+fn a_welcome_waits_only_for_what_it_tells() {
+    let mut bed = Bed::new();
+    bed.attach(1, 1);
+    let (mut batch, mut out) = (Batch::default(), Output::default());
+    apply(&mut bed, &mut batch, &mut out, [attach_of(2, 1, 1), attach_of(2, 1, 2), attach_of(1, 1, 2)]);
+    // Two Welcomes and a Close for the new device, the same for the known one, and nothing that must be stored.
+    assert_eq!((out.at_once.len(), out.effects.len()), (5, 0));
+    assert!(batch.is_empty() && !bed.partition.has_changes());
+    assert_eq!(bed.partition.registrations(), 1);
+    bed.partition.settled();
+    let send =
+        log::Send { origin: origin(1, 1, 2).into(), send: message(2, b"a").into(), receiver_known: true };
+    out = Output::default();
+    apply(&mut bed, &mut batch, &mut out, [send.into(), attach_of(2, 1, 3), attach_of(2, 2, 1)]);
+    // They tell of an event that is not stored yet.
+    assert!(bed.partition.has_changes() && out.at_once.is_empty());
+    assert_eq!(frames(&out.effects).len(), 3);
+}
+
+#[test]
+fn a_user_who_only_connects_is_one_small_record() {
+    let mut bed = Bed::new();
+    bed.attach(400_000_000, 1);
+    let value = bed.store.get(&record::user(0, 400_000_000)).unwrap().unwrap();
+    let bytes = record::user(0, 400_000_000).bytes().len() + value.len();
+    assert!(bytes <= 18, "{bytes} bytes");
+    assert_eq!(bed.partition.users_cached(), 0);
+}
+
+#[test]
+fn a_registration_outlives_a_batch_that_fails() {
+    let mut bed = Bed::new();
+    bed.attach(1, 1);
+    let (mut batch, mut out) = (Batch::default(), Output::default());
+    let send =
+        log::Send { origin: origin(1, 1, 1).into(), send: message(2, b"a").into(), receiver_known: true };
+    apply(&mut bed, &mut batch, &mut out, [attach_of(2, 1, 1), send.into()]);
+    bed.partition.rollback(&bed.store).unwrap();
+    assert_eq!((bed.partition.sessions(), bed.partition.registrations()), (2, 1));
+    bed.partition.recovered(&bed.store).unwrap();
+    assert_eq!(bed.partition.registrations(), 1);
+    let effects = bed.send(1, 1, message(2, b"a"));
+    assert_eq!(seqs(&to(2, 1, &effects)), [1]);
+    assert_eq!(bed.partition.registrations(), 0);
+    bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
+    assert_eq!(welcome(&bed.attach(2, 1)), (0, 1));
 }

@@ -1,9 +1,13 @@
 //! Streams and windows: an event is stored once for its user and goes to each device at its own pace. At most a window of
 //! unacknowledged events is in flight to a session; the rest waits on disk.
 
-use super::{Partition, Tx};
+use super::{
+    Partition, Tx,
+    sessions::{Key, Session},
+};
 use crate::{
     api::{Action, DeviceId, Effect, SessionId, UserId},
+    config::Rules,
     error::StoreError,
     limits,
     record::{self, User},
@@ -14,19 +18,17 @@ use bytes::Bytes;
 use roost_proto::v1::{Event, event};
 use std::collections::VecDeque;
 
-/// A device that is connected.
-///
-/// Each event up to `sent` is acknowledged, in flight, or a copy of what the device itself said; those past it are on disk.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) id: SessionId,
-    /// seq of the newest event handed to it, or passed over.
-    pub(super) sent: u64,
+/// Maps and queues this small keep their memory.
+const SHRINK_MIN: usize = 4096;
+
+/// What a session needs only while events are in flight to it, or while it is queued to be refilled.
+#[derive(Debug, Default)]
+pub(super) struct Window {
     /// Bytes of the events in flight.
     bytes: usize,
     /// It stands in `Partition::refill`.
-    pub(super) queued: bool,
-    /// By rising seq, all past the cursor. Without memory of its own while empty.
+    queued: bool,
+    /// By rising seq, all past the cursor.
     in_flight: VecDeque<InFlight>,
 }
 
@@ -48,14 +50,12 @@ pub(super) struct Mark {
 /// How to take back one thing that a batch did to a session.
 #[derive(Debug)]
 pub(super) enum Undo {
-    /// It was put where this one was.
-    Inserted((UserId, DeviceId), Option<Session>),
-    /// It went.
-    Removed((UserId, DeviceId), Session),
+    /// It was put where this one was, if any.
+    Inserted(Key, Option<(Session, Option<Window>)>),
     /// Events past this one were sent or passed over.
-    Sent((UserId, DeviceId), u64),
+    Sent(Key, u64),
     /// This one was acknowledged.
-    Acked((UserId, DeviceId), InFlight),
+    Acked(Key, InFlight),
 }
 
 /// Nothing but copies of the device's own messages stands between its cursor and `up_to`: the runtime hands this back as a
@@ -70,35 +70,27 @@ pub struct Skip {
     pub up_to: u64,
 }
 
-impl Session {
-    pub(super) fn new(id: SessionId, cursor: u64) -> Self {
-        Self { id, sent: cursor, bytes: 0, queued: false, in_flight: VecDeque::new() }
-    }
-
-    fn is_open(&self, bytes: usize, rules: &crate::config::Rules) -> bool {
+impl Window {
+    fn is_open(&self, bytes: usize, rules: &Rules) -> bool {
         self.in_flight.is_empty()
             || (self.in_flight.len() < rules.window_events_max
                 && self.bytes + bytes <= rules.window_bytes_max)
     }
 
     fn push(&mut self, event: InFlight) {
-        self.sent = event.seq;
         self.bytes += event.bytes;
         self.in_flight.push_back(event);
     }
 
-    pub(super) fn nothing_in_flight(&self) -> bool {
-        self.in_flight.is_empty()
-    }
-
     /// Takes the oldest event in flight, if it is acknowledged by this.
-    pub(super) fn pop(&mut self, up_to: u64) -> Option<InFlight> {
+    fn pop(&mut self, up_to: u64) -> Option<InFlight> {
         let event = self.in_flight.pop_front_if(|event| event.seq <= up_to)?;
         self.bytes -= event.bytes;
-        if self.in_flight.is_empty() {
-            self.in_flight = VecDeque::new();
-        }
         Some(event)
+    }
+
+    fn is_needed(&self) -> bool {
+        self.queued || !self.in_flight.is_empty()
     }
 }
 
@@ -119,21 +111,23 @@ impl Partition {
         let bytes = Event { seq, body: Some(body) }.encode_to_bytes();
         tx.batch.put(record::event(self.number, user_id, seq), bytes.clone());
         tx.out.events += 1;
-        let Some(user) = self.users.get_mut(&user_id) else { return Ok(()) };
+        let Some(user) = self.users.get_mut(user_id) else { return Ok(()) };
         for device in &mut user.devices {
             let key = (user_id, device.device);
             let is_own = own == Some(device.device);
             if is_own && device.cursor == seq - 1 {
                 device.cursor = seq;
             }
-            let Some(session) = self.sessions.get_mut(&key) else { continue };
-            if session.sent != seq - 1 || !(is_own || session.is_open(bytes.len(), &self.rules)) {
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            let is_open = |window: &Window| window.is_open(bytes.len(), &self.rules);
+            if session.sent != seq - 1 || !(is_own || self.windows.get(&key).is_none_or(is_open)) {
                 continue;
             }
             self.undo.push(Undo::Sent(key, session.sent));
             session.sent = seq;
             if !is_own {
-                session.push(InFlight { seq, bytes: bytes.len(), mark });
+                let window = self.windows.entry(key).or_default();
+                window.push(InFlight { seq, bytes: bytes.len(), mark });
                 tx.out.effects.push(Effect { session: session.id, action: Action::Event(bytes.clone()) });
             }
         }
@@ -150,7 +144,7 @@ impl Partition {
         up_to: u64,
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
-        if !self.load(user_id, tx)? {
+        if !self.load(user_id, tx.store)? {
             return Ok(());
         }
         let number = self.number;
@@ -163,17 +157,19 @@ impl Partition {
         Ok(())
     }
 
-    /// Reads waiting events for open windows, up to `limits::REFILL_BYTES_MAX`; call between batches while `wants_refill`.
+    /// Reads waiting events for open windows, up to the limits of a refill; call between batches while `wants_refill`.
     /// After an error, call again later.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn refill(&mut self, store: &dyn Store, effects: &mut Vec<Effect>) -> Result<Vec<Skip>, StoreError> {
         let mut skips = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut sessions) = (0, 0);
         while bytes < limits::REFILL_BYTES_MAX
-            && let Some(key) = self.refill.pop_front()
+            && sessions < limits::REFILL_SESSIONS_MAX
+            && let Some(key) = self.next_refill()
         {
+            sessions += 1;
             match self.refill_session(key, store, effects) {
                 Ok((read, skip)) => {
                     bytes += read;
@@ -190,15 +186,44 @@ impl Partition {
 
     /// Sessions wait for events from disk.
     pub fn wants_refill(&self) -> bool {
-        !self.refill.is_empty()
+        !self.refill.is_empty() || self.sweep > 0
     }
 
-    pub(super) fn queue_refill(&mut self, key: (UserId, DeviceId)) {
-        if let Some(session) = self.sessions.get_mut(&key)
-            && !std::mem::replace(&mut session.queued, true)
+    pub(super) fn queue_refill(&mut self, key: Key) {
+        if self.sessions.get(key).is_some()
+            && !std::mem::replace(&mut self.windows.entry(key).or_default().queued, true)
         {
             self.refill.push_back(key);
         }
+    }
+
+    /// The next session to be refilled. Those of a sweep come last, from the newest entry down: an entry that moves meanwhile
+    /// comes from above, where the sweep was.
+    fn next_refill(&mut self) -> Option<Key> {
+        if let Some(key) = self.refill.pop_front() {
+            return Some(key);
+        }
+        while self.sweep > 0 {
+            self.sweep -= 1;
+            if let Some(session) = self.sessions.at(self.sweep) {
+                return Some(session.key());
+            }
+        }
+        None
+    }
+
+    /// Forgets a window that holds nothing, and the memory of many that are gone.
+    fn drop_window(&mut self, key: Key) {
+        if self.windows.get(&key).is_some_and(|window| !window.is_needed()) {
+            self.windows.remove(&key);
+        }
+        if self.windows.capacity() > SHRINK_MIN && self.windows.len() < self.windows.capacity() / 8 {
+            self.windows.shrink_to(self.windows.len() * 2);
+        }
+    }
+
+    pub(super) fn nothing_in_flight(&self, key: Key) -> bool {
+        self.windows.get(&key).is_none_or(|window| window.in_flight.is_empty())
     }
 
     fn refill_session(
@@ -207,8 +232,13 @@ impl Partition {
         store: &dyn Store,
         effects: &mut Vec<Effect>,
     ) -> Result<(usize, Option<Skip>), StoreError> {
-        let Some(session) = self.sessions.get_mut(&(user, device)) else { return Ok((0, None)) };
-        session.queued = false;
+        let key = (user, device);
+        if self.refill.is_empty() && self.refill.capacity() > SHRINK_MIN {
+            self.refill = VecDeque::new();
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return Ok((0, None)) };
+        let window = self.windows.entry(key).or_default();
+        window.queued = false;
         let rules = self.rules;
         let (mut looked_at, mut bytes, mut failed, before) = (0, 0, None, session.sent);
         let first = record::event(self.number, user, session.sent + 1);
@@ -218,8 +248,9 @@ impl Partition {
             looked_at += 1;
             match Origin::of(user, value.clone()) {
                 Ok(Origin::Own(by)) if by == device => session.sent = seq,
-                Ok(origin) if session.is_open(value.len(), &rules) => {
-                    session.push(InFlight { seq, bytes: value.len(), mark: origin.mark() });
+                Ok(origin) if window.is_open(value.len(), &rules) => {
+                    session.sent = seq;
+                    window.push(InFlight { seq, bytes: value.len(), mark: origin.mark() });
                     bytes += value.len();
                     effects.push(Effect { session: session.id, action: Action::Event(value) });
                 }
@@ -234,36 +265,43 @@ impl Partition {
         if let Some(error) = failed {
             return Err(error);
         }
-        let skip = session.in_flight.is_empty() && session.sent > before;
+        let skip = window.in_flight.is_empty() && session.sent > before;
         let skip = skip.then_some(Skip { user, device, up_to: session.sent });
+        self.drop_window(key);
         if looked_at >= limits::REFILL_EVENTS_MAX {
-            self.queue_refill((user, device));
+            self.queue_refill(key);
         }
         Ok((bytes, skip))
     }
 
-    pub(super) fn insert_session(&mut self, key: (UserId, DeviceId), session: Session) -> Option<SessionId> {
-        let old = self.sessions.insert(key, session);
-        let id = old.as_ref().map(|old| old.id);
-        self.undo.push(Undo::Inserted(key, old));
-        id
+    /// Returns the session it replaces. `for_good`: whatever becomes of the batch.
+    pub(super) fn insert_session(&mut self, session: Session, for_good: bool) -> Option<SessionId> {
+        let key = session.key();
+        let (old, window) = (self.sessions.insert(session), self.windows.remove(&key));
+        if !for_good {
+            self.undo.push(Undo::Inserted(key, old.map(|old| (old, window))));
+        }
+        old.map(|old| old.id)
     }
 
-    pub(super) fn remove_session(&mut self, key: (UserId, DeviceId)) {
-        if let Some(session) = self.sessions.remove(&key) {
-            self.undo.push(Undo::Removed(key, session));
+    pub(super) fn remove_session(&mut self, key: Key) {
+        self.sessions.remove(key);
+        if self.windows.remove(&key).is_some() {
+            self.drop_window(key);
         }
     }
 
     /// The events that this Ack takes out of flight, oldest first.
-    pub(super) fn take_acked(&mut self, key: (UserId, DeviceId), up_to: u64) -> Vec<InFlight> {
-        let Some(session) = self.sessions.get_mut(&key) else { return Vec::new() };
+    pub(super) fn take_acked(&mut self, key: Key, up_to: u64) -> Vec<InFlight> {
         let mut acked = Vec::new();
-        while let Some(event) = session.pop(up_to) {
-            self.undo.push(Undo::Acked(key, event));
-            acked.push(event);
+        if let Some(window) = self.windows.get_mut(&key) {
+            while let Some(event) = window.pop(up_to) {
+                self.undo.push(Undo::Acked(key, event));
+                acked.push(event);
+            }
+            self.drop_window(key);
         }
-        if session.sent < up_to {
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.sent < up_to) {
             self.undo.push(Undo::Sent(key, session.sent));
             session.sent = up_to;
         }
@@ -273,23 +311,29 @@ impl Partition {
     pub(super) fn undo_sessions(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
-                Undo::Inserted(key, Some(session)) | Undo::Removed(key, session) => {
-                    self.sessions.insert(key, session);
-                }
-                Undo::Inserted(key, None) => {
-                    self.sessions.remove(&key);
-                }
-                Undo::Sent(key, sent) => {
-                    let Some(session) = self.sessions.get_mut(&key) else { continue };
-                    session.sent = sent;
-                    while let Some(event) = session.in_flight.pop_back_if(|event| event.seq > sent) {
-                        session.bytes -= event.bytes;
+                Undo::Inserted(key, Some((session, window))) => {
+                    self.sessions.insert(session);
+                    self.windows.remove(&key);
+                    if let Some(window) = window {
+                        self.windows.insert(key, window);
                     }
                 }
+                Undo::Inserted(key, None) => self.remove_session(key),
+                Undo::Sent(key, sent) => {
+                    let Some(session) = self.sessions.get_mut(key) else { continue };
+                    session.sent = sent;
+                    let Some(window) = self.windows.get_mut(&key) else { continue };
+                    while let Some(event) = window.in_flight.pop_back_if(|event| event.seq > sent) {
+                        window.bytes -= event.bytes;
+                    }
+                    self.drop_window(key);
+                }
                 Undo::Acked(key, event) => {
-                    let Some(session) = self.sessions.get_mut(&key) else { continue };
-                    session.bytes += event.bytes;
-                    session.in_flight.push_front(event);
+                    if self.sessions.get(key).is_some() {
+                        let window = self.windows.entry(key).or_default();
+                        window.bytes += event.bytes;
+                        window.in_flight.push_front(event);
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The threads that run partitions: they take requests in batches, commit each batch, and let its effects out.
 
 mod directory;
+mod failing;
 mod held;
 mod peers;
 mod stats;

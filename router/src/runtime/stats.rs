@@ -17,6 +17,12 @@ pub struct Stats {
     pub commit_us_max: u64,
     /// Sessions attached now.
     pub sessions: u64,
+    /// Memory of the session tables now, bytes; at most 64 a session and two blocks a partition.
+    pub sessions_bytes: u64,
+    /// Users' records cached now.
+    pub users_cached: u64,
+    /// Devices whose sessions were welcomed and that wait to be registered, now.
+    pub registrations: u64,
     /// Requests waiting now.
     pub queue_depth: u64,
     /// Effects held for full shards now.
@@ -36,25 +42,39 @@ pub(crate) struct Counters {
     pub(crate) commit_us_max: AtomicU64,
     pub(crate) store_errors: AtomicU64,
     pub(crate) refused: AtomicU64,
-    /// By thread: sessions, effects held.
-    pub(crate) threads: Vec<(AtomicU64, AtomicU64)>,
+    pub(crate) threads: Vec<Gauges>,
+}
+
+/// What one thread holds now.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    pub(crate) sessions: AtomicU64,
+    pub(crate) sessions_bytes: AtomicU64,
+    pub(crate) users_cached: AtomicU64,
+    pub(crate) registrations: AtomicU64,
+    pub(crate) effects_held: AtomicU64,
 }
 
 impl Counters {
     pub(crate) fn new(threads: usize) -> Self {
-        Self { threads: (0..threads).map(|_| Default::default()).collect(), ..Self::default() }
+        Self { threads: (0..threads).map(|_| Gauges::default()).collect(), ..Self::default() }
     }
 
     pub(crate) fn snapshot(&self, queue_depth: usize) -> Stats {
+        let sum =
+            |gauge: fn(&Gauges) -> &AtomicU64| self.threads.iter().map(|t| gauge(t).load(Relaxed)).sum();
         Stats {
             messages: self.messages.load(Relaxed),
             events: self.events.load(Relaxed),
             batches: self.batches.load(Relaxed),
             commit_us: self.commit_us.load(Relaxed),
             commit_us_max: self.commit_us_max.load(Relaxed),
-            sessions: self.threads.iter().map(|thread| thread.0.load(Relaxed)).sum(),
+            sessions: sum(|thread| &thread.sessions),
+            sessions_bytes: sum(|thread| &thread.sessions_bytes),
+            users_cached: sum(|thread| &thread.users_cached),
+            registrations: sum(|thread| &thread.registrations),
             queue_depth: queue_depth as u64,
-            effects_held: self.threads.iter().map(|thread| thread.1.load(Relaxed)).sum(),
+            effects_held: sum(|thread| &thread.effects_held),
             store_errors: self.store_errors.load(Relaxed),
             refused: self.refused.load(Relaxed),
         }

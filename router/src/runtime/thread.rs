@@ -1,4 +1,4 @@
-//! A router thread: gather, apply, commit, let out; and what it does when the store fails.
+//! A router thread: gather, apply, commit, let out. What it does when the store fails stands in `failing.rs`.
 
 use super::{
     Shared,
@@ -8,36 +8,41 @@ use super::{
     work::{Item, Job, Work},
 };
 use crate::{
-    api::{AccountOutcome, Action, Effect},
+    api::{AccountOutcome, UserId},
     error::StoreError,
     limits,
     log::{self, Forward, command::Body},
-    partition::{Output, Partition, Tx, receiver, session_of},
+    partition::{Output, Partition, Tx, receiver},
     store::Batch,
 };
 use crossbeam::channel::{Receiver, Select};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-
-/// "Try again later" (IANA registry of RFC 6455 close codes).
-const CLOSE_TRY_AGAIN: u16 = 1013;
 
 pub(crate) struct Thread {
     pub(super) shared: Arc<Shared>,
     index: usize,
+    stopping: bool,
     /// Those with `number % threads == index`, by number.
     pub(super) partitions: Vec<Partition>,
     jobs: Receiver<Job>,
     peers: Receiver<Peer>,
-    health: Health,
-    held: Held,
-    batch: Batch,
-    out: Output,
+    pub(super) health: Health,
+    pub(super) held: Held,
+    pub(super) batch: Batch,
+    pub(super) out: Output,
+    /// Users in the directory as fresh until their registrations are committed.
+    registered: Vec<UserId>,
+    /// Since when registrations wait for a commit.
+    registering_since: Option<Instant>,
     /// Forwards of this batch to other threads: from, to, seq, what.
-    remote: Vec<(u16, u16, u64, Forward)>,
+    pub(super) remote: Vec<(u16, u16, u64, Forward)>,
     /// The newest forward heard in this batch, by source and target.
     pub(super) heard: BTreeMap<(u16, u16), u64>,
     pub(super) owed: BTreeMap<(u16, u16), Owed>,
@@ -46,7 +51,7 @@ pub(crate) struct Thread {
 }
 
 /// What this thread knows of its store.
-enum Health {
+pub(super) enum Health {
     /// It takes batches.
     Sound,
     /// A batch failed; nothing is written until the store has recovered and partitions were read anew.
@@ -66,6 +71,7 @@ impl Thread {
         Ok(Self {
             shared,
             index,
+            stopping: false,
             partitions,
             jobs,
             peers,
@@ -73,6 +79,8 @@ impl Thread {
             held: Held::default(),
             batch: Batch::default(),
             out: Output::default(),
+            registered: Vec::new(),
+            registering_since: None,
             remote: Vec::new(),
             heard: BTreeMap::new(),
             owed: BTreeMap::new(),
@@ -91,11 +99,12 @@ impl Thread {
             }
             self.publish_gauges();
             let mut items = std::mem::take(&mut self.skips);
-            let stopping = self.shared.stopping.load(Ordering::Acquire);
-            if stopping {
+            self.stopping = self.shared.stopping.load(Ordering::Acquire);
+            if self.stopping {
                 let by = *stop_by
                     .get_or_insert_with(|| Instant::now() + Duration::from_millis(limits::STOP_MS_MAX));
-                let empty = self.jobs.is_empty() && self.held.len() == 0 && items.is_empty();
+                let registers = self.registering_since.is_some() && !self.is_failing();
+                let empty = self.jobs.is_empty() && self.held.len() == 0 && items.is_empty() && !registers;
                 if empty || Instant::now() > by {
                     break;
                 }
@@ -127,12 +136,13 @@ impl Thread {
         let ready = !items.is_empty() || self.partitions.iter().any(Partition::wants_refill);
         if !ready && self.jobs.is_empty() && self.peers.is_empty() {
             let waits = self.held.len() > 0 || !self.owed.is_empty() || self.has_unsent();
-            let wait = if waits { limits::RETRY_MS } else { limits::IDLE_MS };
+            let idle = Duration::from_millis(if waits { limits::RETRY_MS } else { limits::IDLE_MS });
+            let wait = self.registrations_wait().map_or(idle, |wait| wait.min(idle));
             let mut select = Select::new();
             select.recv(&self.jobs);
             select.recv(&self.peers);
             // Which of them is ready, or that none is, shows below.
-            let _ready = select.ready_timeout(Duration::from_millis(wait));
+            let _ready = select.ready_timeout(wait);
         }
         // Peers first, so that what was accepted goes on before more is; but never so many that requests starve.
         for _ in 0..batch_max {
@@ -149,7 +159,7 @@ impl Thread {
         if self.is_failing() && !self.try_recover() {
             return self.process_failing(items);
         }
-        if items.is_empty() {
+        if items.is_empty() && !self.registrations_are_due() {
             return;
         }
         let mut outcomes = Vec::new();
@@ -165,21 +175,29 @@ impl Thread {
             Err(error) => {
                 self.failed(&error);
                 self.roll_back();
+                items.retain(|item| !item.settled);
                 self.process_failing(items);
             }
         }
     }
 
-    /// One batch: everything is applied, and durable when this returns Ok.
+    /// One batch: everything is applied, and durable when this returns Ok, but for registrations that wait for a later batch.
     fn apply_all(
         &mut self,
         items: &mut [Item],
         outcomes: &mut Vec<AccountOutcome>,
     ) -> Result<(), StoreError> {
         let now_ms = now_ms();
-        for item in items {
+        let applied = items.iter_mut().try_for_each(|item| {
             self.apply(item, now_ms)?;
             outcomes.extend(self.out.account.take());
+            Ok(())
+        });
+        self.let_out_at_once();
+        applied?;
+        if !self.has_changes() && !self.registrations_are_due() {
+            self.partitions.iter_mut().for_each(Partition::settled);
+            return Ok(());
         }
         for partition in &mut self.partitions {
             partition.flush(&mut self.batch);
@@ -197,10 +215,33 @@ impl Thread {
         for partition in &mut self.partitions {
             partition.committed();
         }
+        self.registering_since = None;
+        self.registered.drain(..).for_each(|user| self.shared.directory.end(user));
         Ok(())
     }
 
-    fn apply(&mut self, item: &mut Item, now_ms: u64) -> Result<(), StoreError> {
+    pub(super) fn has_changes(&self) -> bool {
+        !self.batch.is_empty() || self.partitions.iter().any(Partition::has_changes)
+    }
+
+    /// How long registrations may still wait, where there are any.
+    fn registrations_wait(&self) -> Option<Duration> {
+        let wait = Duration::from_millis(limits::REGISTRATIONS_WAIT_MS);
+        // A failing store is asked again in its own time.
+        let since = self.registering_since.filter(|_| !self.is_failing())?;
+        Some(if self.stopping { Duration::ZERO } else { wait.saturating_sub(since.elapsed()) })
+    }
+
+    /// They are to be committed now, whether anything else is or not.
+    fn registrations_are_due(&self) -> bool {
+        let many = || {
+            let count: usize = self.partitions.iter().map(Partition::registrations).sum();
+            count >= limits::REGISTRATIONS_COMMIT
+        };
+        self.registrations_wait().is_some_and(|wait| wait.is_zero() || many())
+    }
+
+    pub(super) fn apply(&mut self, item: &mut Item, now_ms: u64) -> Result<(), StoreError> {
         let command = match &mut item.work {
             Work::Apply(command) => command,
             Work::Refuse { session, id, code, text } => {
@@ -211,7 +252,7 @@ impl Thread {
         if let Body::Send(send) = command {
             send.receiver_known = self.knows_receiver(send)?;
         }
-        let fresh = self.out.fresh.len();
+        let (fresh, at_once) = (self.out.fresh.len(), self.out.at_once.len());
         let (threads, shared) = (self.shared.peers.len(), self.shared.clone());
         let mut tx = Tx { store: &*shared.store, batch: &mut self.batch, now_ms, out: &mut self.out };
         self.partitions[usize::from(item.partition) / threads].apply(command, &mut tx)?;
@@ -225,7 +266,19 @@ impl Thread {
             }
         }
         self.out.fresh[fresh..].iter().for_each(|user| shared.directory.begin(*user));
+        item.settled = self.out.at_once.len() > at_once;
+        self.out.registered.iter().for_each(|user| shared.directory.begin(*user));
+        self.registered.append(&mut self.out.registered);
         Ok(())
+    }
+
+    /// What waits for no commit: Welcomes, for the most part.
+    pub(super) fn let_out_at_once(&mut self) {
+        self.held.push(self.out.at_once.drain(..));
+        self.held.deliver(&*self.shared.outlet);
+        if self.registering_since.is_none() && self.partitions.iter().any(|p| p.registrations() > 0) {
+            self.registering_since = Some(Instant::now());
+        }
     }
 
     fn knows_receiver(&self, send: &log::Send) -> Result<bool, StoreError> {
@@ -238,8 +291,8 @@ impl Thread {
         self.shared.directory.knows(to, self.shared.partitions, &*self.shared.store)
     }
 
-    /// The batch is durable: effects to the shards, forwards to the other threads.
-    fn let_out(&mut self) {
+    /// The batch is durable, or needs not to be: effects to the shards, forwards to the other threads.
+    pub(super) fn let_out(&mut self) {
         let counters = &self.shared.counters;
         add(&counters.messages, self.out.messages);
         add(&counters.events, self.out.events);
@@ -250,94 +303,6 @@ impl Thread {
             self.hand_over(from, to, seq, forward);
         }
         self.held.deliver(&*self.shared.outlet);
-    }
-
-    fn roll_back(&mut self) {
-        let fresh = std::mem::take(&mut self.out.fresh);
-        for user in fresh {
-            self.shared.directory.end(user);
-        }
-        self.out.clear();
-        self.batch.clear();
-        self.remote.clear();
-        for partition in &mut self.partitions {
-            if let Err(error) = partition.rollback(&*self.shared.store) {
-                // Nothing is written before `try_recover` has read it anew.
-                tracing::warn!(partition = partition.number(), %error, "state could not be read back");
-            }
-        }
-    }
-
-    fn failed(&mut self, error: &StoreError) {
-        add(&self.shared.counters.store_errors, 1);
-        if !self.is_failing() {
-            tracing::error!(%error, "nothing is stored until the store works again: look at its disk's free space and health");
-        }
-        self.health =
-            Health::Failing { next_try: Instant::now() + Duration::from_millis(limits::RECOVER_MS) };
-    }
-
-    /// True once the store works and the partitions show what it holds.
-    fn try_recover(&mut self) -> bool {
-        let Health::Failing { next_try } = self.health else { return true };
-        if Instant::now() < next_try {
-            return false;
-        }
-        let store = self.shared.store.clone();
-        let read_anew =
-            |partitions: &mut Vec<Partition>| partitions.iter_mut().try_for_each(|p| p.rollback(&*store));
-        let recovered = store.recover().and_then(|()| read_anew(&mut self.partitions));
-        if let Err(error) = recovered {
-            self.failed(&error);
-            return false;
-        }
-        tracing::info!("the store works again");
-        self.health = Health::Sound;
-        for partition in &mut self.partitions {
-            // What failed may have been stored after all: sessions look for it, peers are sent it again.
-            partition.refill_all();
-            for to in 0..self.shared.partitions {
-                partition.set_sent(to, 0);
-            }
-        }
-        true
-    }
-
-    /// The store takes nothing: what needs no write goes on, all else is answered UNAVAILABLE.
-    fn process_failing(&mut self, items: Vec<Item>) {
-        let now_ms = now_ms();
-        for mut item in items {
-            let mut applied = self.apply(&mut item, now_ms).is_ok();
-            for partition in &mut self.partitions {
-                partition.flush(&mut self.batch);
-            }
-            applied &= self.batch.is_empty();
-            if applied {
-                self.partitions.iter_mut().for_each(Partition::committed);
-                self.let_out();
-            } else {
-                self.roll_back();
-                self.refuse(&item);
-            }
-            if let Some(done) = item.done.take() {
-                done(AccountOutcome::Unavailable);
-            }
-        }
-        self.owe();
-    }
-
-    fn refuse(&mut self, item: &Item) {
-        let Some(origin) = item.origin() else { return };
-        add(&self.shared.counters.refused, 1);
-        let session = session_of(origin);
-        self.out.unavailable(session, origin.id, limits::RECOVER_MS as u32);
-        if matches!(item.work, Work::Apply(Body::Attach(_))) {
-            let reason = "the store is not available, come back later";
-            self.out
-                .effects
-                .push(Effect { session, action: Action::Close { code: CLOSE_TRY_AGAIN, reason } });
-        }
-        self.held.push(self.out.effects.drain(..));
     }
 
     fn refill(&mut self) {
@@ -361,12 +326,18 @@ impl Thread {
     }
 
     fn publish_gauges(&self) {
-        let (sessions, held) = &self.shared.counters.threads[self.index];
-        sessions.store(self.partitions.iter().map(|p| p.sessions() as u64).sum(), Ordering::Relaxed);
-        held.store(self.held.len() as u64, Ordering::Relaxed);
+        let gauges = &self.shared.counters.threads[self.index];
+        let publish = |gauge: &AtomicU64, of: fn(&Partition) -> usize| {
+            gauge.store(self.partitions.iter().map(|p| of(p) as u64).sum(), Ordering::Relaxed);
+        };
+        publish(&gauges.sessions, Partition::sessions);
+        publish(&gauges.sessions_bytes, Partition::sessions_bytes);
+        publish(&gauges.users_cached, Partition::users_cached);
+        publish(&gauges.registrations, Partition::registrations);
+        gauges.effects_held.store(self.held.len() as u64, Ordering::Relaxed);
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

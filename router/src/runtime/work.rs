@@ -23,6 +23,8 @@ pub(super) struct Item {
     pub(super) partition: u16,
     pub(super) work: Work,
     pub(super) done: Option<Done>,
+    /// It was applied and answered at once: a batch that fails does not take it back.
+    pub(super) settled: bool,
 }
 
 pub(super) enum Work {
@@ -46,7 +48,7 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
 
 impl Item {
     pub(super) fn command(partition: u16, body: Body) -> Self {
-        Self { partition, work: Work::Apply(body), done: None }
+        Self { partition, work: Work::Apply(body), done: None, settled: false }
     }
 
     /// None: nothing to do and nothing to answer.
@@ -54,11 +56,11 @@ impl Item {
         match job {
             Job::Request(request) => {
                 let partition = route(&request, partitions);
-                Some(Self { partition, work: of_request(request)?, done: None })
+                Some(Self { partition, work: of_request(request)?, done: None, settled: false })
             }
             Job::Account { user, password_hash, done } => {
                 let work = Work::Apply(log::CreateAccount { user, password_hash }.into());
-                Some(Self { partition: home(user, partitions), work, done: Some(done) })
+                Some(Self { partition: home(user, partitions), work, done: Some(done), settled: false })
             }
         }
     }

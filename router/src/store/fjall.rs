@@ -7,7 +7,9 @@ use crate::{
     record::{self, Key, Space},
 };
 use bytes::Bytes;
-use fjall::{CompressionType, Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    CompressionType, Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode, config::PinningPolicy,
+};
 use std::{
     fs::{self, File},
     io::Write,
@@ -81,7 +83,13 @@ impl Open {
             // What `journal` reads to tell a torn end from damage.
             .journal_compression(CompressionType::None)
             .open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(limits::STORE_MEMTABLE_BYTES_MAX);
+        // Each new device asks for a user that is not there: the filters that say so stay in memory, some 10 bits a key.
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(limits::STORE_MEMTABLE_BYTES_MAX)
+                .filter_block_pinning_policy(PinningPolicy::all(true))
+                .index_block_pinning_policy(PinningPolicy::all(true))
+        };
         let keyspace = |space: &Space| database.keyspace(space.name(), options);
         let spaces = Space::ALL.iter().map(keyspace).collect::<Result<_, _>>()?;
         Ok(Self { database, spaces, failed: false.into() })

@@ -1,0 +1,176 @@
+//! Several rings of a shard over the real kernel, with tables so small that hundreds of clients need many of them.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use roost_gateway::{
+    conn::{Backend, Rules},
+    mailbox,
+    ring::{Buffer, Completion, Descriptor, Op, Ring, Token, Uring},
+    shard::{Parts, Shard, Shared, Stats},
+};
+use socket2::{Domain, Socket, Type};
+
+/// Longer than any answer takes; what is not there by then will never come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    socket.listen(4_096).expect("a listener");
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().expect("its address");
+    (listener, address)
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the listen backlog has room");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self(stream)
+    }
+
+    fn ask(&mut self) {
+        let head = "GET / HTTP/1.1\r\nHost: roost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        self.0.write_all(head.as_bytes()).expect("a client that connected is not reset");
+    }
+
+    fn expect_answer(&mut self) {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).expect("a client that connected is answered");
+            answer.push(byte[0]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    }
+
+    /// A binary message, masked with zeros, and its echo.
+    fn echo(&mut self, text: u64) {
+        let payload = text.to_be_bytes();
+        self.0.write_all(&[&[0x82, 0x88, 0, 0, 0, 0], &payload[..]].concat()).expect("it is still open");
+        let mut echo = [0; 10];
+        self.0.read_exact(&mut echo).expect("every message is answered");
+        assert_eq!(echo, *[&[0x82, 0x08], &payload[..]].concat());
+    }
+}
+
+/// Clients come in bursts, all speak, and a random half leaves, several times; then all leave.
+fn come_and_go(address: SocketAddr, burst: usize, rounds: u64) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut clients: Vec<Client> = Vec::new();
+    for round in 0..rounds {
+        let mut fresh: Vec<Client> = (0..burst).map(|_| Client::connect(address)).collect();
+        fresh.iter_mut().for_each(Client::ask);
+        fresh.iter_mut().for_each(Client::expect_answer);
+        clients.extend(fresh);
+        clients.iter_mut().zip(round..).for_each(|(client, text)| client.echo(text));
+        clients.shuffle(&mut rng);
+        clients.truncate(clients.len() / 2);
+    }
+}
+
+#[test]
+fn nobody_is_reset_while_rings_open_and_close() {
+    const PLACES: u32 = 16;
+    const BURST: usize = 400;
+    const TURNS_MAX: usize = 1_000_000;
+    let (listener, address) = listener();
+    let (_sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
+    let wake = mailbox.wake_descriptor().expect("a descriptor");
+    let stats = Arc::<Stats>::default();
+    let mut shard = Shard::new(Parts {
+        number: 0,
+        ring: Uring::open(listener, wake, PLACES).expect("io_uring"),
+        rules: Arc::new(Rules {
+            backend: Backend::Echo,
+            message_bytes_max: 1_000,
+            assembly_bytes_max: 100_000,
+        }),
+        connections_max: u64::MAX,
+        heartbeat_s: 240,
+        uplink: None,
+        mailbox,
+        shared: Arc::<Shared>::default(),
+        stats: Arc::clone(&stats),
+    });
+    let clients = thread::spawn(move || come_and_go(address, BURST, 5));
+    let (mut completions, mut rings_most) = (Vec::new(), 0);
+    for turn in 0.. {
+        assert!(turn < TURNS_MAX, "the rings are not closed again");
+        shard.turn(&mut completions).expect("the rings work");
+        rings_most = rings_most.max(stats.rings.value());
+        assert!(stats.ring_descriptors.value() <= stats.ring_descriptors_max.value());
+        // Two: the home ring and the spare one.
+        if clients.is_finished() && stats.connections.value() == 0 && stats.rings.value() <= 2 {
+            break;
+        }
+    }
+    clients.join().expect("every client was answered");
+    assert!(rings_most >= (BURST as u64) / u64::from(PLACES), "the clients needed many rings");
+    assert_eq!((stats.accept_errors.value(), stats.ring_failures.value()), (0, 0));
+    assert_eq!(stats.accepted.value(), stats.ended.value());
+    assert_eq!((stats.ring_descriptors.value(), stats.slab_blocks.value()), (0, 1));
+}
+
+/// Waits for the completion of `token`; one that does not come although its cause is there was slept over.
+fn wait_for(ring: &mut Uring, token: Token) -> Completion {
+    let (started, mut completions) = (Instant::now(), Vec::new());
+    while started.elapsed() < PATIENCE {
+        ring.wait(PATIENCE, &mut completions).expect("the ring works");
+        let found = completions.drain(..).find(|completion| completion.token == token);
+        if let Some(completion) = found {
+            return completion;
+        }
+    }
+    panic!("{token:?} was slept over");
+}
+
+/// The work of a ring that the thread does not sleep in must end the sleep, at whatever moment it comes.
+#[test]
+fn no_work_of_a_further_ring_is_slept_over() {
+    const TIMES: u32 = 20_000;
+    let (listener, address) = listener();
+    let (_sender, mailbox) = mailbox::mailbox::<()>(8).expect("an eventfd");
+    let mut ring =
+        Uring::open(listener, mailbox.wake_descriptor().expect("a descriptor"), 1).expect("io_uring");
+    let (start, starts) = mpsc::channel::<()>();
+    let _first = Client::connect(address);
+    let mut second = Client::connect(address);
+    let writer = thread::spawn(move || {
+        let mut rng = StdRng::seed_from_u64(1);
+        for () in starts {
+            (0..rng.random_range(0..2_000)).for_each(|_| std::hint::spin_loop());
+            second.0.write_all(b"x").expect("it is open");
+        }
+    });
+    ring.accept(true);
+    let accept = Token::new(Op::Accept, 0, 0);
+    let descriptors: Vec<Descriptor> =
+        (0..2).map(|_| wait_for(&mut ring, accept).descriptor.expect("accepted")).collect();
+    assert_eq!((descriptors[0].ring(), descriptors[1].ring()), (0, 1), "a ring each");
+    let (poll, read) = (Token::new(Op::Poll, 0, 1), Token::new(Op::Read, 0, 1));
+    ring.poll(descriptors[1], poll);
+    for _ in 0..TIMES {
+        start.send(()).expect("the writer lives");
+        let event = wait_for(&mut ring, poll);
+        assert!(event.more && event.result & i32::from(libc::POLLIN) != 0);
+        assert!(ring.read(descriptors[1], read), "a buffer is free");
+        let completion = wait_for(&mut ring, read);
+        let buffer = completion.buffer.expect("filled");
+        assert!(matches!(buffer, Buffer::Read(_)) && ring.buffer(buffer, 1) == b"x");
+        ring.recycle(buffer);
+    }
+    drop(start);
+    writer.join().expect("it ends");
+}

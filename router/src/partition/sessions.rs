@@ -1,0 +1,201 @@
+//! The sessions of a partition, by user and device: entries without gaps in blocks of a fixed size, and an index of their
+//! places. Millions of idle sessions are what it is made for: an entry holds nothing that only a busy session needs.
+
+use crate::{
+    api::{DeviceId, SessionId, UserId},
+    limits::SESSIONS_BLOCK,
+};
+use hashbrown::{HashTable, hash_table::Entry};
+use rustc_hash::FxBuildHasher;
+use std::hash::BuildHasher;
+
+/// What a session is found by: a device has one.
+pub(super) type Key = (UserId, DeviceId);
+
+/// A device that is connected.
+///
+/// Each event up to `sent` is acknowledged, in flight, or a copy of what the device itself said; those past it are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) user: UserId,
+    /// seq of the newest event handed to it, or passed over.
+    pub(super) sent: u64,
+    pub(super) id: SessionId,
+    pub(super) device: DeviceId,
+}
+
+/// Places and control bytes of the index for one session at its emptiest, which is just before it shrinks: a quarter of the
+/// seven eighths of its buckets that it fills at most.
+const INDEX_BYTES_MAX: usize = ((size_of::<u32>() + 1) * 4 * 8).div_ceil(7);
+// What a session costs in memory, whatever their number. The blocks at the end come on top: two a partition.
+const _: () = assert!(size_of::<Session>() == 32 && size_of::<Session>() + INDEX_BYTES_MAX <= 64);
+
+impl Session {
+    pub(super) fn key(&self) -> Key {
+        (self.user, self.device)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    entries: Entries,
+    /// Places of entries.
+    index: HashTable<u32>,
+}
+
+impl Sessions {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len
+    }
+
+    /// Memory of entries and index, bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.blocks.len() * SESSIONS_BLOCK * size_of::<Session>() + self.index.allocation_size()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Session> {
+        self.place(key).map(|place| self.entries.at(place))
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Session> {
+        self.place(key).map(|place| self.entries.at_mut(place))
+    }
+
+    fn place(&self, key: Key) -> Option<u32> {
+        self.index.find(hash(key), |&place| self.entries.at(place).key() == key).copied()
+    }
+
+    /// Puts it where the session of the same device was, which is returned.
+    pub(super) fn insert(&mut self, session: Session) -> Option<Session> {
+        let key = session.key();
+        let entries = &self.entries;
+        let is_same = |&place: &u32| entries.at(place).key() == key;
+        match self.index.entry(hash(key), is_same, |&place| hash(entries.at(place).key())) {
+            Entry::Occupied(found) => Some(std::mem::replace(self.entries.at_mut(*found.get()), session)),
+            Entry::Vacant(bucket) => {
+                bucket.insert(self.entries.push(session));
+                None
+            }
+        }
+    }
+
+    /// Takes it out; the newest entry takes its place.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Session> {
+        let entries = &self.entries;
+        let found = self.index.find_entry(hash(key), |&place| entries.at(place).key() == key).ok()?;
+        let (place, _) = found.remove();
+        let removed = self.entries.swap_remove(place);
+        let last = self.entries.len as u32;
+        if place != last {
+            let moved = hash(self.entries.at(place).key());
+            *self.index.find_mut(moved, |&old| old == last).expect("each entry is in the index") = place;
+        }
+        if self.index.capacity() > SESSIONS_BLOCK && self.len() < self.index.capacity() / 4 {
+            let entries = &self.entries;
+            self.index.shrink_to(entries.len * 2, |&place| hash(entries.at(place).key()));
+        }
+        Some(removed)
+    }
+
+    /// The entry at a place, of which there are `len`: in no order that means anything.
+    pub(super) fn at(&self, place: usize) -> Option<&Session> {
+        self.entries.blocks.get(place / SESSIONS_BLOCK)?.get(place % SESSIONS_BLOCK)
+    }
+}
+
+fn hash(key: Key) -> u64 {
+    FxBuildHasher.hash_one(key)
+}
+
+/// A long array that never moves and gives its end back: blocks of `SESSIONS_BLOCK` entries, all full but the last ones.
+#[derive(Debug, Default)]
+struct Entries {
+    blocks: Vec<Vec<Session>>,
+    len: usize,
+}
+
+impl Entries {
+    fn at(&self, place: u32) -> &Session {
+        &self.blocks[place as usize / SESSIONS_BLOCK][place as usize % SESSIONS_BLOCK]
+    }
+
+    fn at_mut(&mut self, place: u32) -> &mut Session {
+        &mut self.blocks[place as usize / SESSIONS_BLOCK][place as usize % SESSIONS_BLOCK]
+    }
+
+    fn push(&mut self, session: Session) -> u32 {
+        let (block, place) = (self.len / SESSIONS_BLOCK, self.len as u32);
+        if block == self.blocks.len() {
+            self.blocks.push(Vec::with_capacity(SESSIONS_BLOCK));
+        }
+        self.blocks[block].push(session);
+        self.len += 1;
+        place
+    }
+
+    fn swap_remove(&mut self, place: u32) -> Session {
+        self.len -= 1;
+        let last = self.blocks[self.len / SESSIONS_BLOCK].pop().expect("the last block in use has an entry");
+        // One empty block stays, so that a session that comes and goes at a block's edge does not cost a block each time.
+        if self.blocks.len() > self.len.div_ceil(SESSIONS_BLOCK) + 1 {
+            self.blocks.pop();
+        }
+        if place as usize == self.len { last } else { std::mem::replace(self.at_mut(place), last) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn session(user: UserId, generation: u32) -> Session {
+        let id = SessionId { gateway: 0, shard: 1, slot: 2, generation };
+        Session { user, sent: user * 3, id, device: user as u32 % 3 }
+    }
+
+    #[test]
+    fn it_is_a_map_whatever_comes_and_goes() {
+        let (mut sessions, mut model, mut random) = (Sessions::default(), BTreeMap::new(), 1_u64);
+        // Grows to thousands, shrinks to few, and again.
+        for step in 0..60_000_u32 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let session = session((random >> 33) % 5000, step);
+            let grows = step / 10_000 % 2 == 0;
+            if (random >> 20) % 4 < if grows { 3 } else { 1 } {
+                assert_eq!(sessions.insert(session), model.insert(session.key(), session));
+            } else {
+                assert_eq!(sessions.remove(session.key()), model.remove(&session.key()));
+            }
+            assert_eq!(sessions.len(), model.len());
+            assert_eq!(sessions.get(session.key()), model.get(&session.key()));
+        }
+        for (key, session) in &model {
+            sessions.get_mut(*key).unwrap().sent += 1;
+            assert_eq!(sessions.get(*key).map(|s| s.sent), Some(session.sent + 1));
+        }
+        let all: BTreeMap<_, _> =
+            (0..sessions.len()).filter_map(|place| sessions.at(place)).map(|s| (s.key(), s.id)).collect();
+        assert_eq!(all, model.iter().map(|(key, session)| (*key, session.id)).collect());
+    }
+
+    #[test]
+    fn a_session_costs_64_bytes_at_most_at_any_number_and_all_comes_back() {
+        // Two blocks that need not be full, and an index too small to shrink.
+        let ends = 2 * SESSIONS_BLOCK * size_of::<Session>() + 2 * SESSIONS_BLOCK * 5 + 64;
+        let mut sessions = Sessions::default();
+        let check = |sessions: &Sessions| {
+            let bytes = sessions.bytes().saturating_sub(ends);
+            assert!(bytes <= sessions.len() * 64, "{bytes} bytes for {} sessions", sessions.len());
+        };
+        for user in 0..200_000 {
+            sessions.insert(session(user, 1));
+            check(&sessions);
+        }
+        for user in 0..200_000 {
+            sessions.remove(session(user, 1).key());
+            check(&sessions);
+        }
+        assert_eq!(sessions.len(), 0);
+    }
+}
