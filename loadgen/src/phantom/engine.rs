@@ -131,7 +131,9 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
         if self.behind.is_multiple_of(BATCHES_BEFORE_TIMERS) {
             self.tick();
         }
-        let next_us = self.core.turn(&mut self.role).min(self.ramp()).min(self.role.turn(&mut self.core));
+        // More connections than packets can be taken for would only wait in the queue, until both sides send all again.
+        let ramp_us = if self.behind == 0 { self.ramp() } else { u64::MAX };
+        let next_us = self.core.turn(&mut self.role).min(ramp_us).min(self.role.turn(&mut self.core));
         if let Some(failure) = self.core.stack.take_failure() {
             return Err(failure);
         }

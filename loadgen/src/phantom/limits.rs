@@ -12,7 +12,7 @@ pub const PORT_MIN: u16 = 2_000;
 pub const FLIGHTS_MAX: u32 = 64 * 1024;
 
 /// Connections of one thread in the making. Full: the ramp waits, and is late.
-pub const CONNECTING_MAX: usize = 16 * 1024;
+pub const CONNECTING_MAX: usize = 4 * 1024;
 
 /// Bytes of one phantom that wait for acknowledgement. Full: its next messages stay queued.
 pub const OUT_BYTES_MAX: usize = 64 * 1024;
