@@ -13,7 +13,7 @@ use roost_gateway::{
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Without `RUST_LOG`: the store's own news only when something is wrong.
 const LOG_DEFAULT: &str = "info,fjall=warn,lsm_tree=warn";

@@ -18,7 +18,7 @@ use std::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Attaches new users up to each count, lets all go, attaches them again (now known), lets them go again.
 #[derive(Parser)]

@@ -249,6 +249,13 @@ impl Collector for Router {
         }
         let gauges = [
             ("router_sessions", "Sessions attached", stats.sessions),
+            ("router_sessions_bytes", "Memory of the router's session tables, bytes", stats.sessions_bytes),
+            ("router_users_cached", "Users' records cached", stats.users_cached),
+            (
+                "router_registrations",
+                "Devices whose sessions were welcomed and whose registrations wait to be stored",
+                stats.registrations,
+            ),
             ("router_queue_requests", "Requests waiting for a router thread", stats.queue_depth),
             ("router_effects_held", "Effects held for shards whose mailbox is full", stats.effects_held),
             ("router_commit_us_max", "The longest commit, microseconds", stats.commit_us_max),
