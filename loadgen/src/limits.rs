@@ -104,6 +104,13 @@ pub const ROUNDS_MAX: u32 = 1000;
 /// From the end of a round of `churn` to the reading of its memory.
 pub const ROUND_REST: Duration = Duration::from_secs(3);
 
+/// How long a gateway's resident set has to stay the same before the run begins: longer than its allocator keeps what is free.
+pub const REST: Duration = Duration::from_millis(1500);
+/// The longest wait for that.
+pub const REST_MAX: Duration = Duration::from_secs(6);
+/// How often it is looked at.
+pub const REST_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// The quiet time at the end of a drain in which a late doubled message would still be seen.
 pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// How long the workers may take to hand in their results at the end.

@@ -109,7 +109,7 @@ struct Measured {
 
 impl Run {
     fn start(shared: Arc<Shared>, mut ground: Option<Ground>) -> anyhow::Result<Self> {
-        let before = Reading::take(shared.options.cli.gateway_pid);
+        let before = Reading::at_rest(shared.options.cli.gateway_pid);
         let (phase, receiver) = watch::channel(Phase::Ramp);
         let (sender, results) = mpsc::channel();
         let threads = shared.options.cli.threads;
@@ -146,8 +146,10 @@ impl Run {
         let (meters, ledger, tallies) = self.collect()?;
         let mut report = self.report(&measured, &meters, ledger, tallies);
         (report.storm, report.rounds) = (storm, rounds);
-        if let Some(ground) = self.ground.take() {
-            ground.finish()?;
+        if let Some(Err(error)) = self.ground.take().map(Ground::finish) {
+            // What the run found is told all the same.
+            report.errors.push((format!("{error:#}"), 1));
+            report.gateway_failed = true;
         }
         match self.stopped {
             Some(reason) => bail!("the run ended before its time: {reason}"),

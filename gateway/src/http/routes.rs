@@ -40,7 +40,7 @@ impl Shared {
         Ok(Self {
             config,
             keys: services.keys,
-            passwords: Passwords::new()?,
+            passwords: Passwords::new(),
             throttle: Throttle::new(),
             draining: AtomicBool::new(false),
             accounts: services.accounts,

@@ -6,10 +6,13 @@ mod slab;
 pub use network::Network;
 pub use slab::SlabGrowth;
 
+use crate::limits::{REST, REST_LOOK_EVERY, REST_MAX};
 use crate::report::{Host, MemoryPerClient};
 use procfs::process::Process;
 use procfs::{Current, Meminfo};
 use serde::Serialize;
+use std::thread;
+use std::time::Instant;
 
 /// What is read of memory and network at one moment.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,21 @@ impl Reading {
     /// Reads now.
     pub fn take(gateway_pid: Option<i32>) -> Self {
         Self { memory: Memory::read(gateway_pid), network: Network::read(), slab: slab::read() }
+    }
+
+    /// Reads once the gateway's resident set has stayed the same for [`REST`], or [`REST_MAX`] has passed: what a start took
+    /// and gives back must not be credited to the clients.
+    pub fn at_rest(gateway_pid: Option<i32>) -> Self {
+        let resident = || gateway_pid.and_then(resident_bytes);
+        let (begun, mut since, mut last) = (Instant::now(), Instant::now(), resident());
+        while last.is_some() && since.elapsed() < REST && begun.elapsed() < REST_MAX {
+            thread::sleep(REST_LOOK_EVERY);
+            let now = resident();
+            if now != last {
+                (since, last) = (Instant::now(), now);
+            }
+        }
+        Self::take(gateway_pid)
     }
 
     /// The slab caches that grew from `self` to `later`, the largest first.

@@ -196,6 +196,8 @@ pub struct Report {
     pub gateway_cpu_user_s: Option<f64>,
     /// Of that, in the kernel.
     pub gateway_cpu_system_s: Option<f64>,
+    /// The gateway that was started for this run ended with an error, told in `errors`.
+    pub gateway_failed: bool,
     /// CPU of the generator in the measured part.
     pub generator_cpu_s: f64,
     /// How late the generator itself was: from the scheduled time to the write, connection breaks excluded.
@@ -311,7 +313,8 @@ impl Report {
             Verdict::Unclean
         } else if self.generator_saturated {
             Verdict::Saturated
-        } else if self.clients_failed
+        } else if u64::from(self.gateway_failed)
+            + self.clients_failed
             + self.clients_missing()
             + self.messages_refused
             + self.messages_unanswered

@@ -43,9 +43,10 @@ impl Report {
         if self.generator_saturated {
             writeln!(
                 out,
-                "  SATURATED the generator was late with {:.1} % of the messages: this run does not count; \
-                 lower the rate, or raise --threads where there are cores",
-                self.generator_late_share * 100.0
+                "  SATURATED the generator was late with {:.1} % of the messages and {} connects: this run does not \
+                 count; lower the rate or the ramp, or raise --threads where there are cores",
+                self.generator_late_share * 100.0,
+                self.connects_late
             )?;
         }
         for condition in &self.fail_if_held {
