@@ -3,7 +3,7 @@
 # other, and makes the tables and the plot of docs/MEMORY.md anew. Root is needed (a network namespace, a TUN device).
 #
 #   benches/scale.sh [SIZE...]      default: 100000 1000000 3000000 5000000
-#   HOLD_S=120 RAMP_PER_S=25000 OUT=docs/scale   change how long, how fast, and where to
+#   HOLD_S=120 RAMP_PER_S=22000 OUT=docs/scale   change how long, how fast, and where to
 #
 # A size the machine has not the memory for is left out, and a run that comes near the end of memory ends itself.
 set -euo pipefail
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 sizes=("$@")
 [ ${#sizes[@]} -gt 0 ] || sizes=(100000 1000000 3000000 5000000)
 hold_s=${HOLD_S:-120}
-ramp_per_s=${RAMP_PER_S:-25000}
+ramp_per_s=${RAMP_PER_S:-22000}
 out=${OUT:-docs/scale}
 # Bytes a session with the generator's share, and what has to stay free; see docs/MEMORY.md.
 session_bytes=4500
@@ -22,7 +22,7 @@ cargo build --release -p roost-gateway -p roost-loadgen
 mkdir -p "$out"
 reports=()
 for size in "${sizes[@]}"; do
-    available=$(awk '/^MemAvailable:/ {print $2 * 1024}' /proc/meminfo)
+    available=$(awk '/^MemAvailable:/ {printf "%.0f", $2 * 1024}' /proc/meminfo)
     needed=$((size * session_bytes + floor_mb * 1024 * 1024))
     if [ "$needed" -gt "$available" ]; then
         echo "scale.sh: $size sessions need $((needed >> 20)) MiB, $((available >> 20)) MiB are available: left out" >&2
@@ -32,7 +32,7 @@ for size in "${sizes[@]}"; do
     # What earlier runs left in caches must not be taken for this one's.
     sync && echo 3 >/proc/sys/vm/drop_caches
     target/release/roost-loadgen idle --kind phantom --clients "$size" --ramp-per-s "$ramp_per_s" --ready-s 300 \
-        --duration-s "$hold_s" --heartbeat-share 1 --memory-floor-mb "$floor_mb" --json "$report" \
+        --threads 2 --duration-s "$hold_s" --heartbeat-share 1 --memory-floor-mb "$floor_mb" --json "$report" \
         --fail-if 'clients_dropped > 0' --fail-if 'clients_failed > 0' \
         -- target/release/roost-gateway --heartbeat-s 240
     reports+=("$report")

@@ -62,6 +62,7 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
         }
     };
     let plan = Plan::build(options.plan_params()).map_err(Usage)?;
+    let before = Reading::at_rest(options.cli.gateway_pid);
     let clock = Clock::new();
     let shared = Arc::new(Shared {
         ramp_begun: clock.now(),
@@ -72,7 +73,7 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
         plan,
         options,
     });
-    Run::start(shared, ground)?.finish()
+    Run::start(shared, before, ground)?.finish()
 }
 
 fn check_files(clients: u32) -> anyhow::Result<()> {
@@ -108,8 +109,7 @@ struct Measured {
 }
 
 impl Run {
-    fn start(shared: Arc<Shared>, mut ground: Option<Ground>) -> anyhow::Result<Self> {
-        let before = Reading::at_rest(shared.options.cli.gateway_pid);
+    fn start(shared: Arc<Shared>, before: Reading, mut ground: Option<Ground>) -> anyhow::Result<Self> {
         let (phase, receiver) = watch::channel(Phase::Ramp);
         let (sender, results) = mpsc::channel();
         let threads = shared.options.cli.threads;
