@@ -77,7 +77,8 @@ pub struct Core<W> {
     /// Their deadlines with the incarnation that is meant: in order, because all may take equally long. What is up is
     /// taken from the front, so that it holds little more than what is coming.
     deadlines: VecDeque<(u32, u16, u64)>,
-    /// Phantoms that come back after a pause, by time; each stands here once at most.
+    /// Phantoms that come back after a pause, by time. One that was hung up meanwhile and paused again stands here twice, and
+    /// comes back at the earlier of both.
     pauses: BinaryHeap<Reverse<(u64, u32)>>,
     /// A frame or request that is being written.
     scratch: Vec<u8>,
@@ -252,7 +253,8 @@ impl<W: Wire> Core<W> {
                 self.attempts.accept_wrong += u64::from(refusal == Refusal::Accept);
                 self.attempts.refused += u64::from(matches!(refusal, Refusal::Status(..)));
                 self.fail(role, phantom, &refusal.to_string(), refusal.is_final());
-                None
+                // The connection is over: what was left of its input would hold a flight that nobody gives back.
+                Some(bytes.len())
             }
         }
     }
@@ -463,8 +465,12 @@ impl<W: Wire> Core<W> {
             }
         }
         while let Some(&Reverse((at_us, phantom))) = self.pauses.peek() {
-            if at_us > now_us || !self.may_connect() {
+            if at_us > now_us {
                 return at_us;
+            }
+            if !self.may_connect() {
+                // A packet or a timer has to make room first.
+                return u64::MAX;
             }
             self.pauses.pop();
             if self.stack.stage(phantom) != Stage::Pausing {

@@ -145,6 +145,12 @@ impl<W: Wire> Stack<W> {
         if offset(segment, &own) >= 0 && acknowledged >= 0 {
             self.phantoms[phantom as usize].snd_wnd = segment.window;
         }
+        if segment.window == 0
+            && let Some(number) = own.flight.checked_sub(1)
+        {
+            // A peer that answers probes is there, however long it keeps its window closed (RFC 9293 section 3.8.6.1).
+            self.flights.at(number).backoff.retries = 0;
+        }
         if acknowledged > 0 {
             self.acknowledged(segment.ack, arrival);
         } else if acknowledged == 0 && segment.sequence_length() == 0 && segment.window == window_before {
