@@ -92,3 +92,39 @@ fn echo_and_idle_run_against_the_echo_backend() {
         assert_eq!(report["messages_received"], report["messages_sent"], "{report:#}");
     }
 }
+
+/// A short run of another scenario with kernel sockets against a gateway of its own.
+fn others(options: &[&str]) -> Value {
+    let _turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let gateway = Gateway::start(&[]).expect("the gateway starts");
+    let (url, secret) = (format!("ws://{}/v1/ws", gateway.ws), gateway.data().join("secret"));
+    let pid = gateway.pid().to_string();
+    let own = ["--url", &url, "--secret-file", secret.to_str().expect("text"), "--gateway-pid", &pid];
+    let patient =
+        ["--clients", "300", "--duration-s", "1", "--lag-us-max", "60000000", "--lag-share-max", "1"];
+    let (code, report) = report(&[options, &own, &patient].concat());
+    assert_eq!((code, &report["verdict"]), (0, &json!("clean")), "{report:#}");
+    assert_eq!(report["clients_connected"], json!(300), "{report:#}");
+    report
+}
+
+#[test]
+fn after_a_storm_of_kernel_sockets_all_are_back() {
+    let report = others(&["storm"]);
+    assert_eq!(
+        (&report["storm"]["lost"], &report["storm"]["back"]),
+        (&json!(300), &json!(300)),
+        "{report:#}"
+    );
+    assert_eq!(report["reconnects"], json!(300), "{report:#}");
+}
+
+#[test]
+fn kernel_sockets_come_and_leave_in_each_round_of_churn() {
+    let report = others(&["churn", "--rounds", "2"]);
+    let rounds = report["rounds"].as_array().expect("rounds");
+    assert_eq!(rounds.len(), 2, "{report:#}");
+    for round in rounds {
+        assert_eq!((&round["connected"], &round["left_behind"]), (&json!(300), &json!(0)), "{report:#}");
+    }
+}
