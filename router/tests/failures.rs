@@ -2,14 +2,22 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Client, Shards, config};
 use roost_proto::v1::{self, Code};
-use roost_router::{StartError, limits, record::Space, start, start_with_store, store::MemoryStore};
+use roost_router::{
+    StartError, StoreError, limits,
+    partition::home,
+    record::{self, Key, Space},
+    start, start_with_store,
+    store::{Batch, MemoryStore, Store},
+};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Condvar, Mutex},
+    thread::ThreadId,
 };
 
 /// Offers a message until it is accepted: the store comes back by itself.
@@ -70,6 +78,97 @@ fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
         router.stop();
         assert_eq!(store.len(Space::Users), 3);
     }
+}
+
+/// A store that neither takes batches nor can be read by the thread that first writes a certain key, until it is mended.
+struct LostDisk {
+    memory: MemoryStore,
+    trigger: Key,
+    state: Mutex<Lost>,
+    asked: Condvar,
+}
+
+#[derive(Default)]
+struct Lost {
+    by: Option<ThreadId>,
+    mended: bool,
+    /// How often that thread asked the store to recover in vain.
+    recoveries: usize,
+}
+
+impl LostDisk {
+    fn check(&self, operation: &'static str) -> Result<(), StoreError> {
+        let lost = self.state.lock().unwrap();
+        let is_lost = lost.by == Some(std::thread::current().id()) && !lost.mended;
+        if is_lost { Err(StoreError::new(operation, "the disk is gone (simulated)")) } else { Ok(()) }
+    }
+
+    fn wait_for_recoveries(&self, count: usize) {
+        let lost = self.state.lock().unwrap();
+        let wait = self.asked.wait_timeout_while(lost, common::DEADLINE, |lost| lost.recoveries < count);
+        assert!(!wait.unwrap().1.timed_out(), "the store was not asked to recover");
+    }
+}
+
+impl Store for LostDisk {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.check("read").and_then(|()| self.memory.get(key))
+    }
+
+    fn scan(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.check("scan").and_then(|()| self.memory.scan(first, last, visit))
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if batch.writes().any(|(key, _)| *key == self.trigger) {
+            self.state.lock().unwrap().by.get_or_insert(std::thread::current().id());
+        }
+        self.check("commit").and_then(|()| self.memory.commit(batch))
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        self.check("recover").inspect_err(|_| {
+            self.state.lock().unwrap().recoveries += 1;
+            self.asked.notify_all();
+        })
+    }
+}
+
+#[test]
+fn what_a_failed_batch_took_is_not_confirmed_though_it_cannot_be_read_back() {
+    const THREADS: u16 = 2;
+    let home = |user| home(user, limits::PARTITIONS);
+    let bob = (2..100).find(|user| home(*user) % THREADS != home(1) % THREADS).unwrap();
+    let store = Arc::new(LostDisk {
+        memory: MemoryStore::default(),
+        trigger: record::inbound(home(bob), home(1)),
+        state: Mutex::default(),
+        asked: Condvar::new(),
+    });
+    let shards = Shards::new();
+    let router =
+        start_with_store(config(Path::new("unused"), usize::from(THREADS)), store.clone(), shards.clone());
+    let router = router.unwrap();
+    let alice = Client::attach(&router.handle(), &shards, 1, 1, 1);
+    let bob = Client::attach(&router.handle(), &shards, 2, bob, 1);
+    alice.welcome();
+    bob.welcome();
+    alice.send(1, bob.user, "a", "accepted");
+    let accepted = alice.sent(1).id;
+    // Bob's thread has tried the forward again and answered Alice's before it asks twice.
+    store.wait_for_recoveries(2);
+    // Alice's thread has taken that answer before it takes this.
+    alice.send(2, 1, "b", "to herself");
+    alice.sent(2);
+    assert_eq!(store.memory.len(Space::Outbox), 1, "the message was deleted where it was the only one");
+    store.state.lock().unwrap().mended = true;
+    assert_eq!(bob.messages(1)[0].id, accepted);
+    router.stop();
 }
 
 #[test]

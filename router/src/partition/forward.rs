@@ -67,9 +67,17 @@ impl Partition {
         if inbound.seq != *cursor + 1 {
             return Ok(());
         }
+        self.inbound_undo.push((from, *cursor));
         *cursor = inbound.seq;
         tx.batch.put_number(record::inbound(self.number, from), inbound.seq);
         self.take_local(&inbound.forward, tx)
+    }
+
+    /// Cursors stand again where they stood before the batch.
+    pub(super) fn undo_inbound(&mut self) {
+        while let Some((from, cursor)) = self.inbound_undo.pop() {
+            self.inbound[usize::from(from)] = cursor;
+        }
     }
 
     /// The other partition has made everything up to here durable.

@@ -120,6 +120,8 @@ pub struct Partition {
     clock_dirty: bool,
     /// By partition: the last forward applied from there.
     inbound: Vec<u64>,
+    /// What this batch moved of those: from, where it stood before; newest last.
+    inbound_undo: Vec<(u16, u64)>,
     /// By partition: the forwards to there.
     outgoing: Vec<Outgoing>,
     users: Users,
@@ -152,6 +154,7 @@ impl Partition {
             clock: 0,
             clock_dirty: false,
             inbound: vec![0; usize::from(count)],
+            inbound_undo: Vec::new(),
             outgoing: vec![Outgoing::default(); usize::from(count)],
             users: Users::default(),
             changed: Vec::new(),
@@ -221,6 +224,7 @@ impl Partition {
     /// What was flushed is durable.
     pub fn committed(&mut self) {
         self.undo.clear();
+        self.inbound_undo.clear();
         self.clock_dirty = false;
         self.users_are_stored();
     }
@@ -236,10 +240,10 @@ impl Partition {
     /// since `settled`. Sessions that were welcomed at once stay, and so do their registrations; sessions that went are gone.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// The store cannot be read. What tells other partitions that something is durable (`inbound_cursor`) is taken back all the
+    /// same; nothing may be written before `recovered`.
     pub fn rollback(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        self.undo_sessions();
-        self.clock_dirty = false;
+        self.undo_in_memory();
         self.take_back_users(store)?;
         self.reload(store)
     }
@@ -250,12 +254,19 @@ impl Partition {
     /// # Errors
     /// The store cannot be read.
     pub fn recovered(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        self.undo_sessions();
-        self.clock_dirty = false;
+        self.undo_in_memory();
         self.reread_users(store)?;
         self.reload(store)?;
         self.sweep = self.sessions.len();
         Ok(())
+    }
+
+    /// What needs no store, and comes before all that does: where the store cannot be read either, a cursor that was not
+    /// stored would tell the source to delete what is nowhere else.
+    fn undo_in_memory(&mut self) {
+        self.undo_sessions();
+        self.undo_inbound();
+        self.clock_dirty = false;
     }
 
     fn reload(&mut self, store: &dyn Store) -> Result<(), StoreError> {
