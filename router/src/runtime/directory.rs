@@ -10,7 +10,8 @@ use std::sync::{
 /// Asked by every thread for every message to a user whose record it has not at hand.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    /// How many batches are about to make this user known; at most a batch a thread.
+    /// How many commits are about to make this user known. At most the users of a batch a thread, and besides the registrations
+    /// that wait for a commit: while the store fails, up to `REGISTRATIONS_MAX` a partition.
     fresh: Mutex<FxHashMap<UserId, usize>>,
     fresh_count: AtomicUsize,
 }
@@ -18,20 +19,21 @@ pub(crate) struct Directory {
 impl Directory {
     /// The user has an account or has been attached.
     pub(crate) fn knows(&self, user: UserId, partitions: u16, store: &dyn Store) -> Result<bool, StoreError> {
-        if self.fresh_count.load(Ordering::Acquire) > 0 && self.lock().contains_key(&user) {
-            return Ok(true);
-        }
-        Ok(store.get(&record::user(home(user, partitions), user))?.is_some())
+        let any_fresh = self.fresh_count.load(Ordering::Acquire) > 0;
+        let is_stored = || Ok(store.get(&record::user(home(user, partitions), user))?.is_some());
+        // Some user is nearly always fresh, and most who are asked for are stored: those need no lock. The second look finds a
+        // user who was stored, and then no longer fresh, since the first.
+        Ok(is_stored()? || any_fresh && (self.lock().contains_key(&user) || is_stored()?))
     }
 
-    /// A batch that is not yet committed makes this user known.
+    /// A commit that is still to come makes this user known.
     pub(crate) fn begin(&self, user: UserId) {
         let mut fresh = self.lock();
         *fresh.entry(user).or_default() += 1;
         self.fresh_count.store(fresh.len(), Ordering::Release);
     }
 
-    /// That batch is committed, or rolled back.
+    /// It is done, or its batch was rolled back.
     pub(crate) fn end(&self, user: UserId) {
         let mut fresh = self.lock();
         if let Some(count) = fresh.get_mut(&user) {
