@@ -17,7 +17,7 @@ pub struct Machine {
     pub files_max: u64,
     /// Open files the whole system has left (`fs.file-max` less those in use); `None` where they do not bind us.
     pub system_files_left: Option<u64>,
-    /// `MemAvailable`, or what the control group has left where that is less. Bytes.
+    /// Memory that is free or page cache, or what the control group has left where that is less. Bytes.
     pub memory_left: u64,
     /// A control group, not the machine, sets `memory_left`.
     pub in_memory_group: bool,
@@ -26,7 +26,7 @@ pub struct Machine {
 impl Machine {
     /// Looks at `/proc` and the control groups. What cannot be read does not limit.
     pub fn read(files_max: u64) -> Self {
-        let available = Meminfo::current().ok().and_then(|memory| memory.mem_available).unwrap_or(u64::MAX);
+        let available = Meminfo::current().map_or(u64::MAX, |memory| unused(&memory));
         let in_group = group_memory_left();
         Self {
             files_max,
@@ -90,8 +90,17 @@ impl fmt::Display for Capacity {
     }
 }
 
+/// Bytes of memory that nobody uses, page cache included. `MemAvailable` (`proc_meminfo(5)`) would count half of the
+/// reclaimable slabs as well: inodes and dentries of open sockets, which cannot be reclaimed. Memory that is shared
+/// (tmpfs) stands among the cached and is not given up either.
+fn unused(memory: &Meminfo) -> u64 {
+    let cache = (memory.buffers + memory.cached).saturating_sub(memory.shmem.unwrap_or_default());
+    memory.mem_free + cache
+}
+
 fn memory(machine: &Machine) -> Limit {
-    let left = machine.memory_left.saturating_sub(limits::MEMORY_RESERVE_BYTES);
+    let reserve = limits::MEMORY_RESERVE_BYTES.min(machine.memory_left / limits::MEMORY_RESERVE_SHARE);
+    let left = machine.memory_left - reserve;
     let of = if machine.in_memory_group { "left in the control group" } else { "available" };
     Limit {
         name: "memory",
@@ -99,7 +108,7 @@ fn memory(machine: &Machine) -> Limit {
         why: format!(
             "{} MiB {of}, {} MiB of them kept for traffic, {} bytes a connection",
             machine.memory_left >> 20,
-            limits::MEMORY_RESERVE_BYTES >> 20,
+            reserve >> 20,
             limits::CONNECTION_BYTES
         ),
         mend: if machine.in_memory_group {
@@ -113,7 +122,7 @@ fn memory(machine: &Machine) -> Limit {
 fn tables(machine: &Machine, shards: u16) -> Limit {
     let places = machine.files_max.min(limits::RING_PLACES_MAX.into());
     // A ring takes one file of the process, the connections in it none.
-    let files = machine.files_max.saturating_sub(limits::PROCESS_FILES_RESERVED);
+    let files = machine.files_max - limits::PROCESS_FILES_RESERVED.min(machine.files_max / 2);
     let rings = (limits::RINGS_MAX as u64 * u64::from(shards)).min(files);
     Limit {
         name: "open files",
@@ -151,24 +160,49 @@ fn group_memory_left() -> Option<u64> {
     let groups = Process::myself().ok()?.cgroups().ok()?;
     let mut least: Option<u64> = None;
     for group in groups {
-        let (root, most, used) = if group.controllers.iter().any(|name| name == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+        let (root, files) = if group.controllers.iter().any(|name| name == "memory") {
+            ("/sys/fs/cgroup/memory", VERSION_1)
         } else if group.hierarchy == 0 {
-            ("/sys/fs/cgroup", "memory.max", "memory.current")
+            ("/sys/fs/cgroup", VERSION_2)
         } else {
             continue;
         };
         // A parent's limit binds as well as the group's own.
         for folder in Path::new(group.pathname.trim_start_matches('/')).ancestors() {
-            let folder = Path::new(root).join(folder);
-            let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
-            if let (Some(most), Some(used)) = (number(most), number(used)) {
-                let left = most.saturating_sub(used);
-                least = Some(least.map_or(left, |least| least.min(left)));
-            }
+            let left = files.left_in(&Path::new(root).join(folder));
+            least = least.into_iter().chain(left).min();
         }
     }
     least
+}
+
+/// Where a control group's folder tells of its memory.
+struct GroupFiles {
+    most: &'static str,
+    used: &'static str,
+    /// The line of `memory.stat` with the page cache that is given up first, which `used` includes.
+    cache: &'static str,
+}
+
+/// The kernel's `Documentation/admin-guide/cgroup-v1/memory.rst`.
+const VERSION_1: GroupFiles =
+    GroupFiles { most: "memory.limit_in_bytes", used: "memory.usage_in_bytes", cache: "total_inactive_file" };
+/// The kernel's `Documentation/admin-guide/cgroup-v2.rst`.
+const VERSION_2: GroupFiles =
+    GroupFiles { most: "memory.max", used: "memory.current", cache: "inactive_file" };
+
+impl GroupFiles {
+    /// What the group of `folder` has left; `None` when it is not limited.
+    fn left_in(&self, folder: &Path) -> Option<u64> {
+        let text = |file: &str| fs::read_to_string(folder.join(file)).ok();
+        let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
+        let line = |text: String| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+            lines.find_map(|(name, value)| if name == self.cache { value.parse::<u64>().ok() } else { None })
+        };
+        let cache = text("memory.stat").and_then(line).unwrap_or_default();
+        Some(number(self.most)?.saturating_sub(number(self.used)?.saturating_sub(cache)))
+    }
 }
 
 #[cfg(test)]
@@ -198,12 +232,45 @@ mod tests {
 
     #[test]
     fn a_low_file_limit_bounds_tables_and_rings() {
-        let few = Machine { files_max: limits::PROCESS_FILES_RESERVED + 2, ..ROOMY };
-        assert_eq!(Capacity::of(&few, 8).connections(), 2 * few.files_max, "two rings and no more");
-        let none = Machine { files_max: 64, ..ROOMY };
-        assert_eq!(Capacity::of(&none, 2).connections(), 0);
+        let few = Machine { files_max: 64, ..ROOMY };
+        assert_eq!(Capacity::of(&few, 8).connections(), 32 * 64, "half of so few files are for rings");
+        let usual = Machine { files_max: 1_024, ..ROOMY };
+        assert_eq!(Capacity::of(&usual, 8).connections(), 512 * 1_024);
+        assert_eq!(Capacity::of(&usual, 8).lowest().name, "open files");
         let box_of_ours = Machine { files_max: 20_000, memory_left: 23 << 30, ..ROOMY };
         assert!(Capacity::of(&box_of_ours, 2).connections() > 5_000_000, "five million on 24 GiB");
+    }
+
+    #[test]
+    fn a_small_machine_keeps_a_quarter_and_holds_the_rest() {
+        let small = Capacity::of(&Machine { memory_left: 1 << 30, ..ROOMY }, 1);
+        assert_eq!(small.connections(), (768 << 20) / limits::CONNECTION_BYTES);
+        assert!(small.to_string().contains("1024 MiB available, 256 MiB of them kept"), "{small}");
+    }
+
+    #[test]
+    fn inodes_of_sockets_and_shared_memory_are_not_free() {
+        let mut memory = Meminfo::current().expect("/proc");
+        (memory.mem_free, memory.buffers, memory.cached) = (1_000, 20, 300);
+        (memory.shmem, memory.mem_available, memory.s_reclaimable) = (Some(200), Some(7_000), Some(4_000));
+        assert_eq!(unused(&memory), 1_000 + 20 + 300 - 200);
+    }
+
+    #[test]
+    fn a_groups_page_cache_is_not_used_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).expect("written");
+        assert_eq!(VERSION_2.left_in(folder.path()), None);
+        for files in [VERSION_1, VERSION_2] {
+            write(files.most, "1000\n");
+            write(files.used, "700\n");
+            assert_eq!(files.left_in(folder.path()), Some(300), "without memory.stat");
+        }
+        write("memory.stat", "file 600\ninactive_file 400\nactive_file 200\ntotal_inactive_file 500\n");
+        assert_eq!(VERSION_2.left_in(folder.path()), Some(700));
+        assert_eq!(VERSION_1.left_in(folder.path()), Some(800));
+        write(VERSION_2.most, "max\n");
+        assert_eq!(VERSION_2.left_in(folder.path()), None, "no limit of its own");
     }
 
     #[test]

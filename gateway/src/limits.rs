@@ -22,10 +22,14 @@ pub const RING_REUSED_SHARE: u32 = 8;
 pub const RINGS_SPARE: usize = 1;
 /// Rings closed in one tick. More wait for the next: closing one is work for the kernel.
 pub const RINGS_CLOSED_PER_TICK_MAX: usize = 16;
-/// Descriptors of the process that are not for rings: files of the store, HTTP connections, the rest of the process.
+/// Descriptors of the process that are not for rings: files of the store, HTTP connections, the rest of the process. Of a
+/// limit that is lower than twice as many it is half.
 pub const PROCESS_FILES_RESERVED: u64 = 1_024;
 /// Accepts in flight on one shard; never more than clients in the backlog, nor than places free in the ring.
 pub const ACCEPTS_IN_FLIGHT_MAX: u32 = 256;
+/// Connections of a shard beyond `--max-connections` that are on their way to their 503. So many: nobody is accepted until
+/// one of them is gone, clients wait in the listen backlog; the accepts in flight by then still complete.
+pub const REFUSING_MAX: u32 = 1_024;
 /// Completions a shard takes in one turn. The rest stays in the rings, and the next turn does not sleep.
 pub const COMPLETIONS_PER_TURN_MAX: usize = 4_096;
 
@@ -38,8 +42,11 @@ pub const CONNECTION_KERNEL_BYTES: u64 = 4_190;
 pub const CONNECTION_USER_BYTES: u64 = 160;
 /// Both together, by which `--max-connections` is checked against the machine's memory.
 pub const CONNECTION_BYTES: u64 = CONNECTION_KERNEL_BYTES + CONNECTION_USER_BYTES;
-/// Memory that is not given to idle connections: buffers of busy ones, the store, the system.
+/// Memory that is not given to idle connections: buffers of busy ones, the store, the system. Never more than one part in
+/// [`MEMORY_RESERVE_SHARE`] of what there is, so that a small machine can hold some.
 pub const MEMORY_RESERVE_BYTES: u64 = 1 << 30;
+/// See [`MEMORY_RESERVE_BYTES`].
+pub const MEMORY_RESERVE_SHARE: u64 = 4;
 
 /// Bytes of one receive buffer, of either kind: a typical message with its frame, several heartbeats.
 pub const RECEIVE_BUFFER_BYTES: u32 = 4_096;
@@ -138,7 +145,7 @@ pub const SHARDS_MAX: u16 = 256;
 
 const _: () = assert!(
     HEARTBEAT_S_MAX * (SILENT_HEARTBEATS as u32) + (SWEEP_TICKS as u32) < u16::MAX as u32 / 2,
-    "the silence that reaps a session must fit half of the 16-bit tick, or it looks like the future"
+    "the silence that reaps a session must be over long before the 16-bit tick wraps, or it looks short again"
 );
 const _: () =
     assert!(handshake::HEADER_BYTES_MAX < KEPT_BUFFER_BYTES_MAX, "a whole request head fits a pooled buffer");

@@ -11,7 +11,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use roost_gateway::{
     conn::{Backend, Rules},
-    mailbox,
+    limits, mailbox,
     ring::{Buffer, Completion, Descriptor, Op, Ring, Token, Uring},
     shard::{Parts, Shard, Shared, Stats},
 };
@@ -80,30 +80,63 @@ fn come_and_go(address: SocketAddr, burst: usize, rounds: u64) {
     }
 }
 
-#[test]
-fn nobody_is_reset_while_rings_open_and_close() {
-    const PLACES: u32 = 16;
-    const BURST: usize = 400;
-    const TURNS_MAX: usize = 1_000_000;
+/// A shard that echoes, its counters and its address.
+fn shard(places: u32, connections_max: u64) -> (Shard<Uring>, Arc<Stats>, SocketAddr) {
     let (listener, address) = listener();
     let (_sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
     let wake = mailbox.wake_descriptor().expect("a descriptor");
     let stats = Arc::<Stats>::default();
-    let mut shard = Shard::new(Parts {
+    let shard = Shard::new(Parts {
         number: 0,
-        ring: Uring::open(listener, wake, PLACES).expect("io_uring"),
+        ring: Uring::open(listener, wake, places).expect("io_uring"),
         rules: Arc::new(Rules {
             backend: Backend::Echo,
             message_bytes_max: 1_000,
             assembly_bytes_max: 100_000,
         }),
-        connections_max: u64::MAX,
+        connections_max,
         heartbeat_s: 240,
         uplink: None,
         mailbox,
         shared: Arc::<Shared>::default(),
         stats: Arc::clone(&stats),
     });
+    (shard, stats, address)
+}
+
+#[test]
+fn those_being_refused_are_bounded_and_the_others_wait() {
+    const TURNS_MAX: usize = 10_000;
+    const CLIENTS: u32 = limits::REFUSING_MAX + 4 * limits::ACCEPTS_IN_FLIGHT_MAX;
+    let bound = u64::from(limits::REFUSING_MAX + limits::ACCEPTS_IN_FLIGHT_MAX);
+    let (mut shard, stats, address) = shard(4_096, 0);
+    // They say nothing, so each holds its slot until the time for its handshake is up.
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
+    let mut completions = Vec::new();
+    // Each turn accepts some, as long as any are: so many turns would have accepted all.
+    for _ in 0..2 * CLIENTS / limits::ACCEPTS_IN_FLIGHT_MAX {
+        shard.turn(&mut completions).expect("the rings work");
+        assert!(stats.refusing.value() < bound, "{} are being refused", stats.refusing.value());
+    }
+    assert_eq!(stats.refusing.value(), stats.connections.value());
+    assert!(stats.refusing.value() >= limits::REFUSING_MAX.into(), "as many as may be");
+    drop(clients);
+    for turn in 0.. {
+        assert!(turn < TURNS_MAX, "whoever waited is accepted when another is gone");
+        shard.turn(&mut completions).expect("the rings work");
+        if stats.ended.value() == u64::from(CLIENTS) {
+            break;
+        }
+    }
+    assert_eq!((stats.refusing.value(), stats.ring_descriptors.value()), (0, 0));
+}
+
+#[test]
+fn nobody_is_reset_while_rings_open_and_close() {
+    const PLACES: u32 = 16;
+    const BURST: usize = 400;
+    const TURNS_MAX: usize = 1_000_000;
+    let (mut shard, stats, address) = shard(PLACES, u64::MAX);
     let clients = thread::spawn(move || come_and_go(address, BURST, 5));
     let (mut completions, mut rings_most) = (Vec::new(), 0);
     for turn in 0.. {
@@ -123,17 +156,21 @@ fn nobody_is_reset_while_rings_open_and_close() {
     assert_eq!((stats.ring_descriptors.value(), stats.slab_blocks.value()), (0, 1));
 }
 
-/// Waits for the completion of `token`; one that does not come although its cause is there was slept over.
+/// Waits for the completion of `token`, whose cause is there or comes at once. A sleep that lasted until its timeout slept
+/// over it, even though the completion is found after such a sleep too.
 fn wait_for(ring: &mut Uring, token: Token) -> Completion {
-    let (started, mut completions) = (Instant::now(), Vec::new());
-    while started.elapsed() < PATIENCE {
+    const WAITS_MAX: usize = 1_000;
+    let mut completions = Vec::new();
+    for _ in 0..WAITS_MAX {
+        let started = Instant::now();
         ring.wait(PATIENCE, &mut completions).expect("the ring works");
+        assert!(started.elapsed() < PATIENCE, "{token:?} was slept over");
         let found = completions.drain(..).find(|completion| completion.token == token);
         if let Some(completion) = found {
             return completion;
         }
     }
-    panic!("{token:?} was slept over");
+    panic!("{token:?} does not come");
 }
 
 /// The work of a ring that the thread does not sleep in must end the sleep, at whatever moment it comes.

@@ -31,7 +31,13 @@ impl BufferRing {
     pub fn register(ring: &IoUring, group: u16, count: u16, buffer_bytes: u32) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "a buffer ring has a power of two of entries");
         let entries = Memory::map(usize::from(count) * mem::size_of::<BufRingEntry>())?;
-        let memory = Memory::map(usize::from(count) * buffer_bytes as usize)?;
+        let memory = match Memory::map(usize::from(count) * buffer_bytes as usize) {
+            Ok(memory) => memory,
+            Err(error) => {
+                entries.unmap();
+                return Err(error);
+            }
+        };
         // SAFETY: `entries` is a fresh page-aligned mapping of `count` entries that stays mapped while it is
         // registered, as `register_buf_ring_with_flags` asks.
         let registered = unsafe {

@@ -135,6 +135,7 @@ const COUNTERS: &[Column] = &[
 
 const GAUGES: &[Column] = &[
     ("connections", "Connections now, those on their way in or out included", |stats| &stats.connections),
+    ("refusing", "Connections beyond --max-connections on their way out", |stats| &stats.refusing),
     ("outboxes", "Connections with output that waits", |stats| &stats.outboxes),
     ("assembly_bytes", "Bytes of partial input held", |stats| &stats.assembly_bytes),
     ("backlog_requests", "Requests held because the router's queue is full", |stats| &stats.backlog_requests),

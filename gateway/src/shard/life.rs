@@ -185,6 +185,8 @@ impl<R: Ring> Shard<R> {
         let connection = self.slab.remove(slot);
         if connection.flags.has(ADMITTED) {
             self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.refusing -= 1;
         }
         self.parts.stats.ended.add(1);
     }

@@ -2,7 +2,7 @@
 //!
 //! A turn: sleep in the rings, take completions under a budget, take effects from the mailbox under another, offer held
 //! requests to the router again, sweep the slots that are due, and look at every connection that was touched. No turn
-//! does work that grows with the number of connections.
+//! looks at every connection; it does look at every ring, for a load or two (`ring/set.rs`).
 
 mod busy;
 mod effects;
@@ -29,8 +29,8 @@ use crate::{
     conn::{Ask, Note, Rules},
     limits,
     mailbox::Receiver,
-    ring::{Completion, GENERATIONS, Op, Ring},
-    slab::Slab,
+    ring::{Completion, GENERATIONS, Op, Ring, Token},
+    slab::{NO_SLOT, Slab},
     timers::{Clock, Sweep, Tick},
 };
 use outboxes::Outboxes;
@@ -87,6 +87,8 @@ pub struct Shard<R> {
     sweep: Sweep,
     /// The tick in which an accept failed: the machine is out of files or memory, and trying again at once is no use.
     accept_failed: Option<Tick>,
+    /// Occupied slots that are not [`ADMITTED`].
+    refusing: u32,
     /// The next slot a drain looks at, [`u32::MAX`] when all were sent away.
     drained: u32,
     assembly_bytes: usize,
@@ -116,6 +118,7 @@ impl<R: Ring> Shard<R> {
             now: Tick::default(),
             sweep: Sweep::default(),
             accept_failed: None,
+            refusing: 0,
             drained: 0,
             assembly_bytes: 0,
             backlog: VecDeque::new(),
@@ -230,16 +233,30 @@ impl<R: Ring> Shard<R> {
                 // The client has gone while it waited.
                 return;
             }
-            // ENFILE and the like: the machine is full. `keep_accepting` tries again in the next tick.
-            self.parts.stats.accept_errors.add(1);
-            self.accept_failed = Some(self.now);
+            // ENFILE and the like: the machine is full.
+            self.accept_has_failed();
             return;
         };
         let admitted = self.admit();
-        let (slot, _) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now));
+        let Ok((slot, _)) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now)) else {
+            // No memory for a slot. The close is named by none, so that its completion moves nobody.
+            if admitted {
+                self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.parts.ring.close(descriptor, Token::new(Op::Close, 0, NO_SLOT));
+            self.accept_has_failed();
+            return;
+        };
         self.slab[slot].flags.set(ADMITTED, admitted);
+        self.refusing += u32::from(!admitted);
         self.parts.stats.accepted.add(1);
         self.touch(slot);
+    }
+
+    /// `keep_accepting` tries again in the next tick.
+    fn accept_has_failed(&mut self) {
+        self.parts.stats.accept_errors.add(1);
+        self.accept_failed = Some(self.now);
     }
 
     /// Counts one more connection, if `--max-connections` has room. One that is refused takes no place: the next client
@@ -253,7 +270,8 @@ impl<R: Ring> Shard<R> {
 
     fn keep_accepting(&mut self) {
         let draining = self.parts.shared.draining.load(Ordering::Relaxed);
-        self.parts.ring.accept(!draining && self.accept_failed != Some(self.now));
+        let room = self.refusing < limits::REFUSING_MAX;
+        self.parts.ring.accept(!draining && room && self.accept_failed != Some(self.now));
     }
 
     fn sent(&mut self, slot: u32, completion: Completion) {
@@ -291,6 +309,7 @@ impl<R: Ring> Shard<R> {
     fn publish(&self) {
         let stats = &self.parts.stats;
         stats.connections.set(u64::from(self.slab.live()));
+        stats.refusing.set(self.refusing.into());
         stats.outboxes.set(self.outboxes.in_use() as u64);
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);

@@ -33,9 +33,11 @@ pub const CLOSE_CODES: [u16; 7] = [1001, 1002, 1003, 1007, 1009, 1013, 0];
 pub struct Stats {
     /// Connections now, those on their way in or out included.
     pub connections: Cell,
+    /// Connections now that were not let in; [`crate::limits::REFUSING_MAX`] of them stop the accepting.
+    pub refusing: Cell,
     /// Connections accepted.
     pub accepted: Cell,
-    /// Accepts that failed: the table or the machine was full.
+    /// Accepts that failed: the table or the machine was full, or there was no memory for a slot.
     pub accept_errors: Cell,
     /// Connections that are gone.
     pub ended: Cell,

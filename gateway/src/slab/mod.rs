@@ -4,11 +4,15 @@ mod block;
 
 use std::{
     collections::BTreeSet,
+    io,
     ops::{Index, IndexMut},
 };
 
 pub use block::Entry;
 use block::{BLOCK_SLOTS, Block};
+
+/// No slot ever has this index.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// Empty blocks kept mapped, so that a connection that comes and goes does not map and unmap one each time.
 const BLOCKS_SPARE: usize = 1;
@@ -46,12 +50,12 @@ impl<T: Default> Slab<T> {
 
     /// Occupies a slot; its index and generation name it until [`Self::remove`].
     ///
-    /// # Panics
-    /// The kernel has no more memory for a block; it would end the process as well when a page is first touched.
-    pub fn insert(&mut self, value: T) -> (u32, u32) {
+    /// # Errors
+    /// A block is needed and the kernel does not map one, `mmap(2)`; the slab is as it was, and `value` is dropped.
+    pub fn insert(&mut self, value: T) -> io::Result<(u32, u32)> {
         let number = match self.room.first() {
             Some(number) => *number,
-            None => self.grow(),
+            None => self.grow()?,
         };
         let place = &mut self.places[number as usize];
         let block = place.block.as_mut().expect("a block with room is mapped");
@@ -63,7 +67,7 @@ impl<T: Default> Slab<T> {
             self.room.remove(&number);
         }
         self.live += 1;
-        (number * BLOCK_SLOTS + slot, generation)
+        Ok((number * BLOCK_SLOTS + slot, generation))
     }
 
     /// Frees a slot and moves its generation on, so that whatever still names it names nobody.
@@ -85,18 +89,19 @@ impl<T: Default> Slab<T> {
         value
     }
 
-    fn grow(&mut self) -> u32 {
+    fn grow(&mut self) -> io::Result<u32> {
+        let block = Block::map()?;
         let number = self.places.iter().position(|place| place.block.is_none()).unwrap_or_else(|| {
             self.places.push(Place { block: None, fresh: 0, ahead: 0 });
             self.places.len() - 1
         });
         assert!(u32::try_from((number + 1) * BLOCK_SLOTS as usize).is_ok(), "a slot's index has 32 bits");
-        self.places[number].block = Some(Block::map().expect("memory for a block of slots"));
+        self.places[number].block = Some(block);
         self.mapped += 1;
         self.top = self.top.max(number + 1);
         self.empty += 1;
         self.room.insert(number as u32);
-        number as u32
+        Ok(number as u32)
     }
 
     /// Unmaps the highest empty block when there is more than the spare one.
@@ -176,14 +181,40 @@ impl<T> IndexMut<u32> for Slab<T> {
 mod tests {
     use super::*;
 
+    fn insert<T: Default>(slab: &mut Slab<T>, value: T) -> (u32, u32) {
+        slab.insert(value).expect("memory for a block")
+    }
+
+    /// A block of these is larger than any address space, so none is ever mapped.
+    struct Vast {
+        _bytes: [u8; 1 << 34],
+    }
+
+    impl Default for Vast {
+        fn default() -> Self {
+            unreachable!("no slot is ever there for one")
+        }
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_mapped_leaves_the_slab_as_it_was() {
+        let mut slab = Slab::<Vast>::new(4);
+        for _ in 0..2 {
+            let error = slab.grow().expect_err("no address space is that large");
+            assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+            assert_eq!((slab.live(), slab.blocks(), slab.slots(), slab.room.len()), (0, 0, 0, 0));
+            assert!(!slab.holds(NO_SLOT, 0) && !slab.holds(0, 0));
+        }
+    }
+
     #[test]
     fn a_late_name_does_not_reach_the_successor() {
         let mut slab = Slab::new(1 << 24);
-        let (slot, first) = slab.insert(7);
+        let (slot, first) = insert(&mut slab, 7);
         assert!(slab.holds(slot, first));
         assert_eq!(slab.remove(slot), 7);
         assert!(!slab.holds(slot, first));
-        let (again, second) = slab.insert(8);
+        let (again, second) = insert(&mut slab, 8);
         assert_eq!(again, slot, "last in, first out");
         assert!(!slab.holds(slot, first) && slab.holds(slot, second));
     }
@@ -191,7 +222,7 @@ mod tests {
     #[test]
     fn grows_past_a_block_and_keeps_every_slot_apart() {
         let mut slab = Slab::new(4);
-        let slots: Vec<u32> = (0..3 * BLOCK_SLOTS).map(|value| slab.insert(value).0).collect();
+        let slots: Vec<u32> = (0..3 * BLOCK_SLOTS).map(|value| insert(&mut slab, value).0).collect();
         for (value, slot) in slots.iter().enumerate() {
             assert_eq!(slab[*slot], value as u32);
         }
@@ -205,7 +236,7 @@ mod tests {
             "blocks are given back, but for the spare one"
         );
         for _ in &slots {
-            slab.insert(0);
+            insert(&mut slab, 0);
         }
         assert_eq!(slab.slots(), 3 * BLOCK_SLOTS, "places are used again");
     }
@@ -213,16 +244,16 @@ mod tests {
     #[test]
     fn a_name_from_before_a_block_was_given_back_names_nobody() {
         let mut slab = Slab::new(1 << 24);
-        let low: Vec<u32> = (0..BLOCK_SLOTS).map(|_| slab.insert(()).0).collect();
+        let low: Vec<u32> = (0..BLOCK_SLOTS).map(|_| insert(&mut slab, ()).0).collect();
         let mut late = Vec::new();
         for round in 0..5 {
             // Slots of the second block age differently before it is given back.
             for _ in 0..=round {
-                let name = slab.insert(());
+                let name = insert(&mut slab, ());
                 late.push(name);
                 slab.remove(name.0);
             }
-            let (one, two) = (slab.insert(()), slab.insert(()));
+            let (one, two) = (insert(&mut slab, ()), insert(&mut slab, ()));
             late.extend([one, two]);
             slab.remove(one.0);
             slab.remove(two.0);
@@ -231,9 +262,9 @@ mod tests {
                 slab.remove(*slot);
             }
             assert_eq!(slab.blocks(), 1);
-            assert!(low.iter().all(|slot| slab.insert(()).0 / BLOCK_SLOTS == slot / BLOCK_SLOTS));
+            assert!(low.iter().all(|slot| insert(&mut slab, ()).0 / BLOCK_SLOTS == slot / BLOCK_SLOTS));
         }
-        let second: Vec<(u32, u32)> = (0..BLOCK_SLOTS).map(|_| slab.insert(())).collect();
+        let second: Vec<(u32, u32)> = (0..BLOCK_SLOTS).map(|_| insert(&mut slab, ())).collect();
         assert!(second.iter().all(|(slot, _)| *slot >= BLOCK_SLOTS));
         assert!(late.iter().all(|(slot, generation)| !slab.holds(*slot, *generation)));
         assert!(second.iter().all(|(slot, generation)| slab.holds(*slot, *generation)));
@@ -243,7 +274,7 @@ mod tests {
     fn values_are_dropped_once() {
         let value = std::rc::Rc::new(());
         let mut slab = Slab::new(4);
-        let slots: Vec<u32> = (0..10).map(|_| slab.insert(Some(value.clone())).0).collect();
+        let slots: Vec<u32> = (0..10).map(|_| insert(&mut slab, Some(value.clone())).0).collect();
         slots[..5].iter().for_each(|slot| drop(slab.remove(*slot)));
         assert_eq!(std::rc::Rc::strong_count(&value), 6);
         drop(slab);
@@ -253,10 +284,10 @@ mod tests {
     #[test]
     fn generations_wrap() {
         let mut slab = Slab::new(2);
-        let (slot, first) = slab.insert(());
+        let (slot, first) = insert(&mut slab, ());
         slab.remove(slot);
-        slab.insert(());
+        insert(&mut slab, ());
         slab.remove(slot);
-        assert_eq!(slab.insert(()), (slot, first));
+        assert_eq!(insert(&mut slab, ()), (slot, first));
     }
 }

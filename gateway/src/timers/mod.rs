@@ -6,7 +6,7 @@ use quanta::Instant;
 
 use crate::limits;
 
-/// Seconds since the shard started, modulo 2^16. Differences are right for anything younger than nine hours.
+/// Seconds since the shard started, modulo 2^16. Differences are right for anything younger than 18 hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tick(pub u16);
 
