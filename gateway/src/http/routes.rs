@@ -34,10 +34,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// # Errors
-    /// The system gives no random bytes.
-    pub(super) fn new(config: HttpConfig, services: Services) -> std::io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(config: HttpConfig, services: Services) -> Self {
+        Self {
             config,
             keys: services.keys,
             passwords: Passwords::new(),
@@ -46,7 +44,7 @@ impl Shared {
             accounts: services.accounts,
             gateway_metrics: services.metrics,
             metrics: HttpMetrics::new(),
-        })
+        }
     }
 
     /// # Errors

@@ -49,7 +49,7 @@ pub fn start(
 ) -> io::Result<HttpService> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let shared = Arc::new(Shared::new(config, services)?);
+    let shared = Arc::new(Shared::new(config, services));
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
