@@ -2,29 +2,25 @@
 
 #[path = "common/cable.rs"]
 mod cable;
+#[path = "common/simulated.rs"]
+mod simulated;
+
 use cable::{Cable, PORT, SmolEnd};
-use clap::Parser;
-use quanta::Clock;
-use roost_loadgen::meters::Counters;
-use roost_loadgen::options::{Cli, Options};
-use roost_loadgen::phantom::address::{Addresses, SERVER};
+use roost_loadgen::phantom::address::SERVER;
 use roost_loadgen::phantom::core::Core;
 use roost_loadgen::phantom::engine::Engine;
 use roost_loadgen::phantom::handshake::Upgrade;
 use roost_loadgen::phantom::lean::Lean;
-use roost_loadgen::phantom::packet::Endpoint;
-use roost_loadgen::phantom::tcp::{Setup, Stack};
-use roost_loadgen::schedule::Plan;
-use roost_loadgen::worker::{Context, Shared};
+use roost_loadgen::phantom::tcp::Stack;
+use roost_loadgen::worker::Context;
+use simulated::CLIENTS;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-const CLIENTS: u32 = 8;
 /// Fewer than clients: each has to come back for the next.
 const FLIGHTS: u32 = 4;
 
@@ -32,40 +28,8 @@ const VIRTUAL_MS: u64 = 60_000;
 
 #[test]
 fn refused_phantoms_give_their_flights_back() {
-    let arguments = [
-        "roost-loadgen",
-        "idle",
-        "--kind",
-        "phantom",
-        "--url",
-        "ws://198.18.0.1:9000/",
-        "--gateway-pid",
-        "1",
-        "--clients",
-        "8",
-        "--ramp-per-s",
-        "100",
-    ];
-    let options = Options::check(Cli::try_parse_from(arguments).expect("valid")).expect("valid");
-    let (clock, time) = Clock::mock();
-    time.increment(Duration::from_secs(1));
-    let shared = Arc::new(Shared {
-        plan: Plan::build(options.plan_params()).expect("a plan"),
-        ramp_begun: clock.now(),
-        counters: Counters::default(),
-        ruled_out: OnceLock::new(),
-        run_id: 1,
-        clock: clock.clone(),
-        options,
-    });
-    let setup = Setup {
-        server: Endpoint { address: SERVER, port: PORT },
-        addresses: Addresses::new(CLIENTS, 1, 0),
-        seed: 1,
-        verify: true,
-        flights: FLIGHTS,
-    };
-    let stack = Stack::new(Cable::default(), setup);
+    let (shared, time) = simulated::run("idle", &[], 1);
+    let stack = Stack::new(Cable::default(), simulated::setup(1, FLIGHTS));
     let context = Rc::new(Context::new(shared.clone()));
     let upgrade = Upgrade::new(&shared.options, None);
     let role = Lean::new(&shared.options, CLIENTS, None);

@@ -3,23 +3,20 @@
 
 #[path = "common/cable.rs"]
 mod cable;
+#[path = "common/simulated.rs"]
+mod simulated;
 
 use cable::{Cable, PORT, SmolEnd};
-use clap::Parser;
-use quanta::Clock;
-use roost_loadgen::meters::Counters;
-use roost_loadgen::options::{Cli, Options};
-use roost_loadgen::phantom::address::{Addresses, SERVER};
+use roost_loadgen::phantom::address::SERVER;
 use roost_loadgen::phantom::core::Core;
 use roost_loadgen::phantom::engine::Engine;
 use roost_loadgen::phantom::handshake::Upgrade;
 use roost_loadgen::phantom::impair::{Impaired, Impairment};
-use roost_loadgen::phantom::packet::Endpoint;
 use roost_loadgen::phantom::sessions::Sessions;
-use roost_loadgen::phantom::tcp::{Setup, Stack};
+use roost_loadgen::phantom::tcp::Stack;
 use roost_loadgen::scenario::Echo;
-use roost_loadgen::schedule::Plan;
-use roost_loadgen::worker::{Context, Phase, Shared};
+use roost_loadgen::worker::{Context, Phase};
+use simulated::CLIENTS;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant;
@@ -28,14 +25,12 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::handshake::server::{NoCallback, ServerHandshake};
 use tungstenite::{WebSocket, accept};
 
 const SEEDS: u64 = 60;
-const CLIENTS: u32 = 8;
 /// Virtual milliseconds within which all has to be over.
 const LONGEST_MS: u64 = 600_000;
 
@@ -151,58 +146,12 @@ impl Server {
     }
 }
 
-fn options(seed: u64) -> Options {
-    let seed = seed.to_string();
-    let arguments = [
-        "roost-loadgen",
-        "echo",
-        "--kind",
-        "phantom",
-        "--url",
-        "ws://198.18.0.1:9000/",
-        "--gateway-pid",
-        "1",
-        "--clients",
-        "8",
-        "--ramp-per-s",
-        "100",
-        "--rate-per-s",
-        "40",
-        "--duration-s",
-        "5",
-        "--payload-bytes",
-        "2500",
-        "--in-flight",
-        "4",
-        "--seed",
-        &seed,
-    ];
-    Options::check(Cli::try_parse_from(arguments).expect("valid")).expect("valid")
-}
-
 fn simulate(seed: u64) -> u64 {
-    let options = options(seed);
-    let (clock, time) = Clock::mock();
-    // Zero is no time to a mock clock's differences.
-    time.increment(Duration::from_secs(1));
-    let shared = Arc::new(Shared {
-        plan: Plan::build(options.plan_params()).expect("a plan"),
-        ramp_begun: clock.now(),
-        counters: Counters::default(),
-        ruled_out: OnceLock::new(),
-        run_id: seed,
-        clock: clock.clone(),
-        options,
-    });
+    let rate = ["--rate-per-s", "40", "--duration-s", "5", "--payload-bytes", "2500", "--in-flight", "4"];
+    let (shared, time) = simulated::run("echo", &[&rate[..], &["--seed", &seed.to_string()]].concat(), seed);
     let impairment = Impairment { loss: 0.02, reorder: 0.02, duplicate: 0.02 };
-    let setup = Setup {
-        server: Endpoint { address: SERVER, port: PORT },
-        addresses: Addresses::new(CLIENTS, 1, 0),
-        seed,
-        verify: true,
-        flights: CLIENTS,
-    };
-    let stack = Stack::new(Impaired::new(Cable::default(), impairment, seed), setup);
+    let stack =
+        Stack::new(Impaired::new(Cable::default(), impairment, seed), simulated::setup(seed, CLIENTS));
     let context = Rc::new(Context::new(shared.clone()));
     let upgrade = Upgrade::new(&shared.options, None);
     let sessions = Sessions::<Echo>::new(&context, CLIENTS, |own| own);
@@ -215,7 +164,7 @@ fn simulate(seed: u64) -> u64 {
         time.increment(Duration::from_millis(2));
         if !running && shared.counters.ready.load(Relaxed) == u64::from(CLIENTS) {
             running = true;
-            engine.enter(Phase::Run(clock.now()));
+            engine.enter(Phase::Run(shared.clock.now()));
         }
         engine.turn().expect("the cable holds");
         server.poll(now_ms, engine.wire().inner());
