@@ -176,6 +176,9 @@ impl Run {
         }
         self.phase.send_replace(Phase::Stop);
         let (meters, ..) = self.collect()?;
+        if let Some(reason) = self.stopped.take() {
+            bail!("the run ended before its time: {reason}");
+        }
         let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
         bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
     }
