@@ -66,6 +66,12 @@ pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub const RETENTION_DAYS: u32 = 30;
 /// A status lives this long, whoever has seen it (`roost.proto`, Kind).
 pub const STATUS_MS: u64 = DAY_MS;
+/// Messages of a page of history, where the client does not say how many.
+pub const HISTORY_MESSAGES: usize = 50;
+/// Messages of a page of history at most: the client asks for the next page.
+pub const HISTORY_MESSAGES_MAX: usize = 200;
+/// A page of history ends with the message that passes this many bytes.
+pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
 /// Each partition is told at least this often that time passes.
 pub const TICK_MS: u64 = 250;
 /// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.

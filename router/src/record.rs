@@ -30,11 +30,13 @@ pub enum Space {
     Outbox = 6,
     /// seq, user -> nothing: the statuses among the events, in the order in which they end.
     Statuses = 7,
+    /// conversation (the smaller user, the larger), message -> `Delivery`.
+    History = 8,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Users,
         Self::Accounts,
@@ -43,10 +45,12 @@ impl Space {
         Self::Marks,
         Self::Outbox,
         Self::Statuses,
+        Self::History,
     ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
-        ["meta", "users", "accounts", "events", "sent", "marks", "outbox", "statuses"][self as usize]
+        ["meta", "users", "accounts", "events", "sent", "marks", "outbox", "statuses", "history"]
+            [self as usize]
     }
 }
 
@@ -136,6 +140,12 @@ pub fn sent(partition: u16, sender: UserId, receiver: UserId, client_id: &[u8]) 
 /// A status among the events of a user.
 pub fn status(partition: u16, seq: u64, user: UserId) -> Key {
     Key::new(Space::Statuses, partition).push(&seq.to_be_bytes()).push(&user.to_be_bytes())
+}
+
+/// A message of a conversation.
+pub fn history(partition: u16, (one, other): (u64, u64), message: u64) -> Key {
+    let key = Key::new(Space::History, partition).push(&one.to_be_bytes());
+    key.push(&other.to_be_bytes()).push(&message.to_be_bytes())
 }
 
 /// All keys of a partition in a space are from the first of these to the second.

@@ -129,6 +129,14 @@ impl ::buffa::Message for Command {
                         += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::History(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
             }
         }
         ::buffa::saturate_size(size)
@@ -220,6 +228,14 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::Tick(x) => {
                     ::buffa::types::put_len_delimited_header(
                         11u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::History(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        12u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -441,6 +457,26 @@ impl ::buffa::Message for Command {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::command::Body::Tick(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            12u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::History(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::History(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -1260,6 +1296,137 @@ impl ::buffa::Message for Read {
     fn clear(&mut self) {
         self.origin = ::buffa::MessageField::none();
         self.message.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct History {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `fetch`
+    pub fetch: ::buffa::MessageField<
+        ::roost_proto::v1::HistoryFetch,
+        ::buffa::Inline<::roost_proto::v1::HistoryFetch>,
+    >,
+}
+impl ::core::fmt::Debug for History {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("History")
+            .field("origin", &self.origin)
+            .field("fetch", &self.fetch)
+            .finish()
+    }
+}
+impl History {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.History";
+}
+::buffa::impl_default_instance!(History);
+impl ::buffa::MessageName for History {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "History";
+    const FULL_NAME: &'static str = "roost.log.v1.History";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.History";
+}
+impl ::buffa::Message for History {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.fetch.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.fetch.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.fetch.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.fetch.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.fetch.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.fetch = ::buffa::MessageField::none();
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -2834,6 +3001,7 @@ pub mod __buffa {
                 Taken(::buffa::alloc::boxed::Box<super::super::super::Taken>),
                 Skip(::buffa::alloc::boxed::Box<super::super::super::Skip>),
                 Tick(::buffa::alloc::boxed::Box<super::super::super::Tick>),
+                History(::buffa::alloc::boxed::Box<super::super::super::History>),
             }
             impl ::buffa::Oneof for Body {}
             impl From<super::super::super::Attach> for Body {
@@ -2934,6 +3102,16 @@ pub mod __buffa {
             }
             impl From<super::super::super::Tick> for ::core::option::Option<Body> {
                 fn from(v: super::super::super::Tick) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::History> for Body {
+                fn from(v: super::super::super::History) -> Self {
+                    Self::History(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::History> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::History) -> Self {
                     Self::Some(Body::from(v))
                 }
             }

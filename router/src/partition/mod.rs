@@ -8,6 +8,7 @@ mod account;
 mod ack;
 mod attach;
 mod forward;
+mod history;
 mod read;
 mod send;
 mod sessions;
@@ -221,6 +222,7 @@ impl Partition {
             }
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
             Body::Tick(_) => self.tick(tx),
+            Body::History(history) => self.history(history, tx),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     stream::{seq_at, time_of},
 };
 use crate::{
+    config::Rules,
     error::StoreError,
     limits,
     record::{self, Key, Space},
@@ -25,11 +26,15 @@ pub(super) struct Sweeper {
 /// Tells when a pair was stored, Unix milliseconds.
 type TimeOf = fn(&[u8], &[u8]) -> u64;
 
-/// What goes after the time of retention.
-const EXPIRING: [(Space, TimeOf); 3] = [
-    (Space::Events, |key, _| time_of(record::last_u64(key))),
-    (Space::Sent, |_, id| time_of_id(record::last_u64(id))),
-    (Space::Marks, |key, _| time_of_id(record::last_u64(key))),
+/// For how long a pair is kept, milliseconds.
+type Lasts = fn(&Rules) -> u64;
+
+/// What goes after a time.
+const EXPIRING: [(Space, Lasts, TimeOf); 4] = [
+    (Space::Events, |rules| rules.retention_ms, |key, _| time_of(record::last_u64(key))),
+    (Space::Sent, |rules| rules.retention_ms, |_, id| time_of_id(record::last_u64(id))),
+    (Space::Marks, |rules| rules.retention_ms, |key, _| time_of_id(record::last_u64(key))),
+    (Space::History, |rules| rules.history_ms, |key, _| time_of_id(record::last_u64(key))),
 ];
 
 impl Partition {
@@ -39,12 +44,12 @@ impl Partition {
         if tx.now_ms < self.sweeper.rests_until {
             return Ok(());
         }
-        let Some((space, time_of)) = EXPIRING.get(self.sweeper.space) else {
+        let Some((space, lasts, time_of)) = EXPIRING.get(self.sweeper.space) else {
             self.sweeper = Sweeper { rests_until: tx.now_ms + limits::SWEEP_REST_MS, ..Sweeper::default() };
             return Ok(());
         };
         let (first, last) = record::bounds(*space, self.number);
-        let expired = tx.now_ms.saturating_sub(self.rules.retention_ms);
+        let expired = tx.now_ms.saturating_sub(lasts(&self.rules));
         let (mut looked_at, mut next, mut gone) = (0, None, Vec::new());
         tx.store.scan(&self.sweeper.next.unwrap_or(first), &last, &mut |key, value| {
             if looked_at == limits::SWEEP_KEYS_MAX {

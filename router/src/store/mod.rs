@@ -37,11 +37,29 @@ pub trait Store: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError>;
 
+    /// The same from `last` back to `first`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError>;
+
     /// The last committed key from `first` to `last`, both included and of one space.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError>;
+    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+        let mut found = None;
+        self.scan_back(first, last, &mut |key, _| {
+            found = Some(Key::from_bytes(first.space(), key));
+            false
+        })?;
+        Ok(found)
+    }
 
     /// Makes all of a batch durable, or none of it. After an error it is unknown which until `recover` succeeded; until
     /// then reads show the state before the batch, or fail.
