@@ -27,15 +27,28 @@ pub enum Space {
     Marks = 5,
     /// to, seq -> `Forward`; gone once the other partition has it.
     Outbox = 6,
+    /// user, device -> `KeysRecord`.
+    Keys = 7,
+    /// user, device, number -> one-time key; gone once handed out.
+    OneTime = 8,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Users, Self::Accounts, Self::Events, Self::Sent, Self::Marks, Self::Outbox];
+    pub const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Users,
+        Self::Accounts,
+        Self::Events,
+        Self::Sent,
+        Self::Marks,
+        Self::Outbox,
+        Self::Keys,
+        Self::OneTime,
+    ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
-        ["meta", "users", "accounts", "events", "sent", "marks", "outbox"][self as usize]
+        ["meta", "users", "accounts", "events", "sent", "marks", "outbox", "keys", "one_time"][self as usize]
     }
 }
 
@@ -124,6 +137,17 @@ pub fn outbox(partition: u16, to: u16, seq: u64) -> Key {
     Key::new(Space::Outbox, partition).push(&to.to_be_bytes()).push(&seq.to_be_bytes())
 }
 
+/// The published keys of a device.
+pub fn keys(partition: u16, user: UserId, device: DeviceId) -> Key {
+    Key::new(Space::Keys, partition).push(&user.to_be_bytes()).push(&device.to_be_bytes())
+}
+
+/// A one-time key of a device, by the number it was given.
+pub fn one_time(partition: u16, user: UserId, device: DeviceId, number: u64) -> Key {
+    let device = device.to_be_bytes();
+    Key::new(Space::OneTime, partition).push(&user.to_be_bytes()).push(&device).push(&number.to_be_bytes())
+}
+
 /// The big-endian number at the end of a key: the seq of an event or of a forward.
 pub fn last_u64(key: &[u8]) -> u64 {
     let (_, tail) = key.split_at(key.len().saturating_sub(8));
@@ -185,6 +209,36 @@ pub struct Device {
     pub start: u64,
     /// It has everything up to here for good.
     pub cursor: u64,
+    /// Its one-time keys that are left, by number.
+    pub one_time: OneTime,
+}
+
+impl Device {
+    /// One that is given events past `start`.
+    pub fn new(device: DeviceId, start: u64) -> Self {
+        Self { device, registering: false, start, cursor: start, one_time: OneTime::default() }
+    }
+}
+
+/// The numbers of the one-time keys that are left: from `first` up to, not including, `next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneTime {
+    /// The next to be handed out.
+    pub first: u64,
+    /// The next to be published.
+    pub next: u64,
+}
+
+impl OneTime {
+    /// How many are left.
+    pub fn len(self) -> usize {
+        self.next.saturating_sub(self.first) as usize
+    }
+
+    /// None is left.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl User {
@@ -199,6 +253,8 @@ impl User {
             device: d.device,
             start: d.start,
             cursor: d.cursor,
+            one_time_first: d.one_time.first,
+            one_time_next: d.one_time.next,
         });
         log::UserRecord { head: self.head, tail: self.tail, device: device.collect() }.encode_to_bytes()
     }
@@ -214,6 +270,7 @@ impl User {
             registering: false,
             start: d.start,
             cursor: d.cursor,
+            one_time: OneTime { first: d.one_time_first, next: d.one_time_next },
         });
         Ok(Self { head: record.head, tail: record.tail, devices: device.collect(), state: State::Stored })
     }

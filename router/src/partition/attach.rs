@@ -23,6 +23,8 @@ struct Found {
     /// Of the device, or where it starts.
     cursor: u64,
     head: u64,
+    /// One-time keys of the device that are left.
+    one_time_keys: u32,
     /// The device is not registered.
     is_new: bool,
     /// Nothing of what is told waits for a commit.
@@ -58,8 +60,7 @@ impl Partition {
             }
             (true, false) => {
                 let (start, user) = (found.cursor, self.change(origin.user, tx)?);
-                let device = Device { device: origin.device, registering: false, start, cursor: start };
-                user.devices.push(device);
+                user.devices.push(Device::new(origin.device, start));
             }
             (false, _) => {}
         }
@@ -71,17 +72,19 @@ impl Partition {
     fn find(&self, record: Option<&User>, origin: &Origin) -> Option<Found> {
         let Some(record) = record else {
             let at_once = self.registrations() < limits::REGISTRATIONS_MAX;
-            return Some(Found { cursor: 0, head: 0, is_new: true, at_once });
+            return Some(Found { cursor: 0, head: 0, one_time_keys: 0, is_new: true, at_once });
         };
         let (head, unchanged) = (record.head, record.state != State::Changed);
         if let Some(device) = record.device(origin.device) {
-            return Some(Found { cursor: device.cursor, head, is_new: false, at_once: unchanged });
+            let one_time_keys = device.one_time.len() as u32;
+            let cursor = device.cursor;
+            return Some(Found { cursor, head, one_time_keys, is_new: false, at_once: unchanged });
         }
         // What waited for the user goes to the first device; one that comes later starts with what is new.
         let cursor = if record.devices.is_empty() { record.tail } else { head };
         let at_once = unchanged && self.registrations() < limits::REGISTRATIONS_MAX;
         let has_room = record.devices.len() < limits::DEVICES_MAX;
-        has_room.then_some(Found { cursor, head, is_new: true, at_once })
+        has_room.then_some(Found { cursor, head, one_time_keys: 0, is_new: true, at_once })
     }
 
     fn welcome(&mut self, origin: &Origin, found: &Found, tx: &mut Tx<'_>) {
@@ -101,7 +104,7 @@ impl Partition {
             heartbeat_s: self.rules.heartbeat_s,
             payload_bytes_max: self.rules.payload_bytes_max,
             time_ms: tx.now_ms,
-            one_time_keys: 0,
+            one_time_keys: found.one_time_keys,
         };
         effects.push(frame(id, 0, Some(welcome.into())));
         if found.cursor < found.head {

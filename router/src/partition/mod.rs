@@ -8,6 +8,7 @@ mod account;
 mod ack;
 mod attach;
 mod forward;
+mod keys;
 mod read;
 mod send;
 mod sessions;
@@ -202,6 +203,8 @@ impl Partition {
             Body::Send(send) => self.send(send, tx),
             Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
+            Body::KeysPublish(publish) => self.publish_keys(&publish.origin, &publish.keys, tx),
+            Body::KeysFetch(fetch) => self.fetch_keys(&fetch.origin, fetch.user, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
             Body::Taken(taken) => {

@@ -11,7 +11,7 @@ use crate::{
 use buffa::Message as _;
 use roost_proto::v1::{self, Code, Message, Sent, address::To};
 
-const USER_MAX: UserId = (1 << 63) - 1;
+pub(super) const USER_MAX: UserId = (1 << 63) - 1;
 
 /// What is wrong with a Send, if anything.
 fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, String)> {

@@ -4,6 +4,8 @@ use super::*;
 use crate::{config::Config, limits, record::Space, store::MemoryStore};
 use roost_proto::v1::{self, Mark, address::To, event};
 
+mod keys;
+
 struct Bed {
     partition: Partition,
     store: MemoryStore,

@@ -106,7 +106,7 @@ impl Partition {
         }
         let record = self.users.entry(user);
         record.devices.reserve_exact(1);
-        record.devices.push(Device { device, registering: true, start, cursor: start });
+        record.devices.push(Device { registering: true, ..Device::new(device, start) });
         if record.state == State::Stored {
             record.state = State::Registering;
             self.registering.push(user);

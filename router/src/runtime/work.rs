@@ -40,6 +40,7 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
         Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
             receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
         }
+        Request::Frame { body: client_frame::Body::KeysFetch(fetch), .. } => home(fetch.user, partitions),
         Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
             home(*user, partitions)
         }
@@ -72,6 +73,8 @@ impl Item {
             Work::Apply(Body::Send(send)) => send.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
+            Work::Apply(Body::KeysPublish(publish)) => publish.origin.as_option(),
+            Work::Apply(Body::KeysFetch(fetch)) => fetch.origin.as_option(),
             _ => None,
         }
     }
@@ -110,9 +113,8 @@ fn of_frame(
         Frame::Typing(_) => refuse(Code::FORBIDDEN, "typing notices are not served by this version"),
         Frame::Watch(_) => refuse(Code::FORBIDDEN, "presence is not served by this version"),
         Frame::Group(_) => refuse(Code::NOT_FOUND, "groups are not served by this version"),
-        Frame::KeysPublish(_) | Frame::KeysFetch(_) => {
-            refuse(Code::FORBIDDEN, "keys are not served by this version")
-        }
+        Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
+        Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
         Frame::History(_) => refuse(Code::FORBIDDEN, "history is not served by this version"),
     })
 }
