@@ -40,6 +40,14 @@ pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
 
+/// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
+/// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
+pub const THROTTLE_USERS_MAX: usize = 65_536;
+/// The table is in so many parts, each under a lock of its own.
+pub const THROTTLE_PARTS: usize = 16;
+/// A full part is looked through for users without a need at most this often.
+pub const THROTTLE_PRUNE_MS: u64 = 100;
+
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
 /// Requests of one batch, that is of one commit.

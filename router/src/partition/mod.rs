@@ -78,6 +78,11 @@ impl Output {
         self.effects.push(error(session, reply_to, code, message));
     }
 
+    /// Answers with this Error.
+    pub fn refuse(&mut self, session: SessionId, reply_to: u32, error: Error) {
+        self.frame(session, reply_to, Some(error.into()));
+    }
+
     /// Answers that nothing was stored, and when it may be worth trying again.
     pub fn unavailable(&mut self, session: SessionId, reply_to: u32, retry_after_ms: u32) {
         let message = "nothing was stored, send again".to_owned();
