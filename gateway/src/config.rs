@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     capacity::{Capacity, Machine},
     limits,
+    rates::Limits,
 };
 
 /// What stands behind the WebSocket.
@@ -115,6 +116,8 @@ pub struct Options {
     /// Router threads [default: one for two cores]
     #[arg(long, value_name = "N")]
     router_threads: Option<u16>,
+    #[arg(skip)]
+    limits: Option<Limits>,
 }
 
 /// The configuration in force.
@@ -148,6 +151,8 @@ pub struct Config {
     pub history_days: HistoryDays,
     /// Router threads.
     pub router_threads: u16,
+    /// How often users and connections may do what they do; only in the file.
+    pub limits: Limits,
     /// Places in each ring's table of direct descriptors.
     pub ring_places: u32,
     /// What this machine can hold.
@@ -192,6 +197,7 @@ impl Options {
             retention_days: self.retention_days.or(file.retention_days).unwrap_or(30),
             history_days: self.history_days.or(file.history_days).unwrap_or_default(),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
+            limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
             capacity,
         };
@@ -312,6 +318,29 @@ mod tests {
             error.contains("24576 MiB available") && error.contains("end what else holds memory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn limits_stand_in_the_file_and_can_be_switched_off() {
+        let limit = |setting: crate::rates::Setting| setting.0.map(|l| (l.period.as_micros(), l.burst.get()));
+        let defaults = resolve(&[]).expect("defaults").limits;
+        let text = "[limits]\nsends = { per_s = 0.5, burst = 9 }\nsignals = \"off\"\nconnection_bytes = 0\n";
+        let limits = with_file(text, &[]).expect("all are right").limits;
+        assert_eq!(limit(limits.sends), Some((2_000_000, 9)));
+        assert_eq!((limit(limits.signals), limit(limits.connection_bytes)), (None, None));
+        assert_eq!(limits.key_fetches, defaults.key_fetches);
+        for (line, part) in [
+            ("sends = { per_s = 0, burst = 5 }", "per_s = 0: must be between 0.001 and 100000000"),
+            ("sends = { per_s = 2, burst = 18001 }", "burst = 18001: must be between 1 and 18000"),
+            ("sends = { per_s = 2, burst = 0 }", "burst = 0: must be between 1 and 18000"),
+            ("sends = { per_s = 2 }", "missing field `burst`"),
+            ("sends = 5", "expected { per_s = N, burst = N }, or 0 or \"off\" for no limit"),
+            ("sends = \"on\"", "expected { per_s = N, burst = N }, or 0 or \"off\" for no limit"),
+            ("sents = \"off\"", "unknown field `sents`"),
+        ] {
+            let error = with_file(&format!("shards = 1\n[limits]\n{line}\n"), &[]).expect_err(line);
+            assert!(error.starts_with(&format!("roost.toml:3: {line}: ")) && error.contains(part), "{error}");
+        }
     }
 
     #[test]

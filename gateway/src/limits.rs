@@ -94,6 +94,9 @@ pub const KEPT_BUFFERS_MAX: usize = 256;
 /// Send buffers it keeps from tick to tick, whatever the traffic.
 pub const KEPT_BUFFERS_AT_REST: usize = 16;
 
+/// Seconds in which the tokens of a connection's limit (frames, bytes) may all come back. A larger burst is refused by `rates`.
+pub const RATE_BURST_S_MAX: u64 = 9_000;
+
 /// Seconds a client has for its opening handshake. Longer: the connection is closed.
 pub const HANDSHAKE_S_MAX: u16 = 10;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.

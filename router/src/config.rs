@@ -1,7 +1,7 @@
 //! What operators choose.
 
 use crate::limits;
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 /// How a router is set up. `Config::at(path)` has the defaults; change fields from there.
 #[derive(Clone, Debug)]
@@ -31,6 +31,32 @@ pub struct Config {
     pub queue_requests_max: usize,
     /// Effects a thread holds for full shards before it takes no more requests. Default: 65,536.
     pub effects_held_max: usize,
+    /// What one user may ask for. Default: no limits; a gateway sets them.
+    pub user_limits: UserLimits,
+}
+
+/// How often something may happen: a token bucket of `burst` tokens that gets a new one each `period`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// For ever. Zero is taken as a nanosecond.
+    pub period: Duration,
+    /// At once, after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// Limits of each user, all devices and gateways' shards together. What is beyond one is answered `RATE_LIMITED`. None: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Messages, and publications of keys.
+    pub sends: Option<Limit>,
+    /// Commands to groups.
+    pub group_operations: Option<Limit>,
+    /// Fetches of users' keys.
+    pub key_fetches: Option<Limit>,
+    /// Fetches of history.
+    pub history_fetches: Option<Limit>,
+    /// Typing notices, and changes of whose presence is followed.
+    pub signals: Option<Limit>,
 }
 
 impl Config {
@@ -49,6 +75,7 @@ impl Config {
             batch_requests_max: limits::BATCH_REQUESTS_MAX,
             queue_requests_max: limits::QUEUE_REQUESTS_MAX,
             effects_held_max: limits::EFFECTS_HELD_MAX,
+            user_limits: UserLimits::default(),
         }
     }
 

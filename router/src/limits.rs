@@ -27,8 +27,29 @@ pub const DEVICES_MAX: usize = 32;
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
 /// Messages one Read may name; a longer one is answered MALFORMED.
 pub const READ_MESSAGES_MAX: usize = 1024;
+/// A device's identity key: room for any curve, and for hybrids with a post-quantum one. Longer: Error `TOO_LARGE`; so for all
+/// limits of keys.
+pub const IDENTITY_BYTES_MAX: usize = 1024;
+/// A signed prekey: an X25519 and an ML-KEM-1024 public key take 1,600 bytes.
+pub const SIGNED_PREKEY_BYTES_MAX: usize = 2048;
+/// The signature of a prekey.
+pub const SIGNATURE_BYTES_MAX: usize = 1024;
+/// A one-time key.
+pub const ONE_TIME_KEY_BYTES_MAX: usize = 2048;
+/// One-time keys in one frame.
+pub const ONE_TIME_KEYS_FRAME_MAX: usize = 256;
+/// One-time keys that are left of a device, those just published included.
+pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
+
+/// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
+/// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
+pub const THROTTLE_USERS_MAX: usize = 65_536;
+/// The table is in so many parts, each under a lock of its own.
+pub const THROTTLE_PARTS: usize = 16;
+/// A full part is looked through for users without a need at most this often.
+pub const THROTTLE_PRUNE_MS: u64 = 100;
 
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
@@ -108,5 +129,11 @@ const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as
 const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
+// The bundles of all devices of a user are one answer, which must not fill a connection's outbox (512 KiB) alone.
+const _: () = assert!(
+    DEVICES_MAX
+        * (IDENTITY_BYTES_MAX + SIGNED_PREKEY_BYTES_MAX + SIGNATURE_BYTES_MAX + ONE_TIME_KEY_BYTES_MAX)
+        < 256 * 1024
+);
 // 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.
 const _: () = assert!(PARTITION_BITS + COUNTER_BITS == 22);

@@ -32,11 +32,15 @@ pub enum Space {
     Statuses = 7,
     /// conversation (the smaller user, the larger), message -> `Delivery`.
     History = 8,
+    /// user, device -> `KeysRecord`.
+    Keys = 9,
+    /// user, device, number -> one-time key; gone once handed out.
+    OneTime = 10,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Users,
         Self::Accounts,
@@ -46,11 +50,15 @@ impl Space {
         Self::Outbox,
         Self::Statuses,
         Self::History,
+        Self::Keys,
+        Self::OneTime,
     ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
-        ["meta", "users", "accounts", "events", "sent", "marks", "outbox", "statuses", "history"]
-            [self as usize]
+        [
+            "meta", "users", "accounts", "events", "sent", "marks", "outbox", "statuses", "history", "keys",
+            "one_time",
+        ][self as usize]
     }
 }
 
@@ -164,6 +172,17 @@ pub fn outbox(partition: u16, to: u16, seq: u64) -> Key {
     Key::new(Space::Outbox, partition).push(&to.to_be_bytes()).push(&seq.to_be_bytes())
 }
 
+/// The published keys of a device.
+pub fn keys(partition: u16, user: UserId, device: DeviceId) -> Key {
+    Key::new(Space::Keys, partition).push(&user.to_be_bytes()).push(&device.to_be_bytes())
+}
+
+/// A one-time key of a device, by the number it was given.
+pub fn one_time(partition: u16, user: UserId, device: DeviceId, number: u64) -> Key {
+    let device = device.to_be_bytes();
+    Key::new(Space::OneTime, partition).push(&user.to_be_bytes()).push(&device).push(&number.to_be_bytes())
+}
+
 /// The big-endian number at the end of a key: the seq of an event or of a forward.
 pub fn last_u64(key: &[u8]) -> u64 {
     let (_, tail) = key.split_at(key.len().saturating_sub(8));
@@ -225,9 +244,16 @@ pub struct Device {
     pub cursor: u64,
     /// When it was last here, in days of Unix time.
     pub seen_day: u32,
+    /// Its one-time keys that are left, by number.
+    pub one_time: OneTime,
 }
 
 impl Device {
+    /// One that is given all events.
+    pub fn new(device: DeviceId) -> Self {
+        Self { device, registering: false, start: 0, cursor: 0, seen_day: 0, one_time: OneTime::default() }
+    }
+
     /// It was not here within the time of retention: nothing waits for it.
     pub(crate) fn is_gone(&self, today: u32, rules: &Rules) -> bool {
         u64::from(today.saturating_sub(self.seen_day)) * limits::DAY_MS > rules.retention_ms
@@ -236,6 +262,27 @@ impl Device {
     /// It was given this event, and has it for good.
     pub fn has(&self, seq: u64) -> bool {
         self.start < seq && seq <= self.cursor
+    }
+}
+
+/// The numbers of the one-time keys that are left: from `first` up to, not including, `next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneTime {
+    /// The next to be handed out.
+    pub first: u64,
+    /// The next to be published.
+    pub next: u64,
+}
+
+impl OneTime {
+    /// How many are left.
+    pub fn len(self) -> usize {
+        self.next.saturating_sub(self.first) as usize
+    }
+
+    /// None is left.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -264,6 +311,8 @@ impl User {
             start: d.start,
             cursor: d.cursor,
             seen_day: d.seen_day,
+            one_time_first: d.one_time.first,
+            one_time_next: d.one_time.next,
         });
         log::UserRecord { tail: self.tail, device: device.collect() }.encode_to_bytes()
     }
@@ -280,6 +329,7 @@ impl User {
             start: d.start,
             cursor: d.cursor,
             seen_day: d.seen_day,
+            one_time: OneTime { first: d.one_time_first, next: d.one_time_next },
         });
         Ok(Self { tail: record.tail, devices: device.collect(), state: State::Stored })
     }

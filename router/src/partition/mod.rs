@@ -9,6 +9,7 @@ mod ack;
 mod attach;
 mod forward;
 mod history;
+mod keys;
 mod read;
 mod send;
 mod sessions;
@@ -79,6 +80,11 @@ impl Output {
     /// Answers with an Error; with id 0 it is sent all the same, as `reply_to` 0.
     pub fn error(&mut self, session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) {
         self.effects.push(error(session, reply_to, code, message));
+    }
+
+    /// Answers with this Error.
+    pub fn refuse(&mut self, session: SessionId, reply_to: u32, error: Error) {
+        self.frame(session, reply_to, Some(error.into()));
     }
 
     /// Answers that nothing was stored, and when it may be worth trying again.
@@ -214,6 +220,8 @@ impl Partition {
             Body::Send(send) => self.send(send, tx),
             Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
+            Body::KeysPublish(publish) => self.publish_keys(&publish.origin, &publish.keys, tx),
+            Body::KeysFetch(fetch) => self.fetch_keys(&fetch.origin, fetch.user, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
             Body::Taken(taken) => {

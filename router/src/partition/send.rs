@@ -11,7 +11,7 @@ use crate::{
 use roost_proto::v1::{self, Code, Message, Sealed, Sent, address::To};
 use rustc_hash::FxHashSet;
 
-const USER_MAX: UserId = (1 << 63) - 1;
+pub(super) const USER_MAX: UserId = (1 << 63) - 1;
 
 /// What is wrong with a Send, if anything.
 fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, String)> {

@@ -1,6 +1,7 @@
 //! One rule a test, on a partition that is home of everybody.
 
 mod history;
+mod keys;
 mod messages;
 mod receipts;
 mod retention;
