@@ -20,6 +20,11 @@ pub struct Config {
     pub window_events_max: usize,
     /// Bytes in flight to a session. Default: 256 KiB.
     pub window_bytes_max: usize,
+    /// Days after which what was not delivered goes, and with it the keys by which a Send that is sent again is known. At least 1.
+    /// Default: 30.
+    pub retention_days: u32,
+    /// Days for which conversations are kept for `HistoryFetch`: 0 for not at all, `u32::MAX` for ever. Default: 0.
+    pub history_days: u32,
     /// Requests of one commit. Default: 2048.
     pub batch_requests_max: usize,
     /// Requests waiting for a router thread. Default: 8192.
@@ -39,18 +44,23 @@ impl Config {
             payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
             window_events_max: limits::WINDOW_EVENTS_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
+            retention_days: limits::RETENTION_DAYS,
+            history_days: 0,
             batch_requests_max: limits::BATCH_REQUESTS_MAX,
             queue_requests_max: limits::QUEUE_REQUESTS_MAX,
             effects_held_max: limits::EFFECTS_HELD_MAX,
         }
     }
 
-    pub(crate) fn rules(&self) -> Rules {
+    /// What partitions decide by.
+    pub fn rules(&self) -> Rules {
         Rules {
             heartbeat_s: self.heartbeat_s,
             payload_bytes_max: self.payload_bytes_max,
             window_events_max: self.window_events_max.max(1),
             window_bytes_max: self.window_bytes_max.max(1),
+            retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,
+            history_ms: u64::from(self.history_days) * limits::DAY_MS,
         }
     }
 }
@@ -73,4 +83,8 @@ pub struct Rules {
     pub window_events_max: usize,
     /// Bytes in flight to a session.
     pub window_bytes_max: usize,
+    /// What was not delivered and is older goes.
+    pub retention_ms: u64,
+    /// What was said is kept so long for `HistoryFetch`; 0 for not at all.
+    pub history_ms: u64,
 }

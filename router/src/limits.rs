@@ -18,7 +18,10 @@ pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
 /// Events that the first Ack of a session can pass which the session was not sent: those of a session before it, that is
 /// a window and the copies of own messages within. An Ack further ahead is clamped.
 pub const ACK_EVENTS_MAX: u64 = 4096;
-/// Devices of one user. Full: a further device's session gets Error FORBIDDEN and is closed.
+/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with the next.
+pub const TRIM_EVENTS_MAX: usize = 1024;
+/// Devices of one user. Full: one that was away for the time of retention makes room; where there is none, a further device's
+/// session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;
 /// A message's payload; larger ones are answered `TOO_LARGE`.
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
@@ -57,12 +60,31 @@ pub const REGISTRATIONS_COMMIT: usize = 4096;
 /// The longest that a registration waits for a commit.
 pub const REGISTRATIONS_WAIT_MS: u64 = 200;
 
+/// A day, milliseconds.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// What was not delivered, de-duplication keys, and who is told of a Read: days.
+pub const RETENTION_DAYS: u32 = 30;
+/// A status lives this long, whoever has seen it (`roost.proto`, Kind).
+pub const STATUS_MS: u64 = DAY_MS;
+/// Messages of a page of history, where the client does not say how many.
+pub const HISTORY_MESSAGES: usize = 50;
+/// Messages of a page of history at most: the client asks for the next page.
+pub const HISTORY_MESSAGES_MAX: usize = 200;
+/// A page of history ends with the message that passes this many bytes.
+pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
+/// Each partition is told at least this often that time passes.
+pub const TICK_MS: u64 = 250;
+/// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.
+pub const SWEEP_KEYS_MAX: usize = 512;
+/// The rest between two passes over a partition's keys.
+pub const SWEEP_REST_MS: u64 = 60 * 60 * 1000;
+
 /// The wait before effects are offered again to a full shard, or forwards to a full peer.
 pub const RETRY_MS: u64 = 1;
 /// The least time between two attempts to bring a failed store back.
 pub const RECOVER_MS: u64 = 250;
 /// A thread looks after its store and its stop flag at least this often.
-pub const IDLE_MS: u64 = 500;
+pub const IDLE_MS: u64 = TICK_MS;
 /// What a stopping thread gives full shards to take their last effects.
 pub const STOP_MS_MAX: u64 = 5_000;
 

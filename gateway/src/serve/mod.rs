@@ -108,6 +108,8 @@ fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Route
     let defaults = roost_router::Config::at(config.data.join("store"));
     let router = roost_router::Config {
         threads: usize::from(config.router_threads),
+        retention_days: config.retention_days,
+        history_days: config.history_days.0,
         heartbeat_s: config.heartbeat_s,
         payload_bytes_max: defaults
             .payload_bytes_max

@@ -8,9 +8,12 @@ mod account;
 mod ack;
 mod attach;
 mod forward;
+mod history;
 mod read;
 mod send;
 mod sessions;
+mod stream;
+mod sweep;
 mod users;
 mod window;
 
@@ -31,6 +34,7 @@ use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
+use sweep::Sweeper;
 use users::Users;
 use window::Window;
 
@@ -115,7 +119,7 @@ pub struct Outgoing {
 pub struct Partition {
     number: u16,
     rules: Rules,
-    /// Newest message id without its partition bits: milliseconds << 12 | counter.
+    /// The newest seq: milliseconds << 12 | counter. Message ids are seqs with this partition's number behind them.
     clock: u64,
     clock_dirty: bool,
     /// By partition: the last forward applied from there.
@@ -127,6 +131,8 @@ pub struct Partition {
     users: Users,
     /// Users whose record is `State::Changed`, each once.
     changed: Vec<UserId>,
+    /// The newest event of each user that got one in this batch.
+    appended: FxHashMap<UserId, u64>,
     /// Users with a device that is `registering`, each once.
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
@@ -138,8 +144,11 @@ pub struct Partition {
     undo: Vec<window::Undo>,
     /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
     refill: VecDeque<Key>,
+    /// Numbers of sessions: memory that is used again.
+    numbers: Vec<u32>,
+    sweeper: Sweeper,
     /// All sessions in the table's places below this one are to look for waiting events too.
-    sweep: usize,
+    looks: usize,
 }
 
 impl Partition {
@@ -158,13 +167,16 @@ impl Partition {
             outgoing: vec![Outgoing::default(); usize::from(count)],
             users: Users::default(),
             changed: Vec::new(),
+            appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
             refill: VecDeque::new(),
-            sweep: 0,
+            numbers: Vec::new(),
+            sweeper: Sweeper::default(),
+            looks: 0,
         };
         partition.reload(store)?;
         for outgoing in &mut partition.outgoing {
@@ -209,7 +221,14 @@ impl Partition {
                 Ok(())
             }
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
+            Body::Tick(_) => self.tick(tx),
+            Body::History(history) => self.history(history, tx),
         }
+    }
+
+    /// What is done when time has passed, whatever else happens.
+    fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.sweep(tx)
     }
 
     /// Writes the records that this batch changed, and registrations.
@@ -225,6 +244,7 @@ impl Partition {
     pub fn committed(&mut self) {
         self.undo.clear();
         self.inbound_undo.clear();
+        self.appended.clear();
         self.clock_dirty = false;
         self.users_are_stored();
     }
@@ -257,7 +277,8 @@ impl Partition {
         self.undo_in_memory();
         self.reread_users(store)?;
         self.reload(store)?;
-        self.sweep = self.sessions.len();
+        self.sessions.all_are_behind();
+        self.looks = self.sessions.len();
         Ok(())
     }
 
@@ -266,6 +287,7 @@ impl Partition {
     fn undo_in_memory(&mut self) {
         self.undo_sessions();
         self.undo_inbound();
+        self.appended.clear();
         self.clock_dirty = false;
     }
 

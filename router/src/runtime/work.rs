@@ -5,7 +5,7 @@ use crate::{
     log::{self, Origin, command::Body},
     partition::{home, pair_home, receiver},
 };
-use roost_proto::v1::{Code, client_frame};
+use roost_proto::v1::{Code, address::To, client_frame};
 
 /// Called once with how an account's creation ended.
 pub(crate) type Done = Box<dyn FnOnce(AccountOutcome) + Send>;
@@ -40,6 +40,12 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
         Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
             receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
         }
+        Request::Frame { user, body: client_frame::Body::History(fetch), .. } => {
+            match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
+                Some(To::User(other)) => pair_home(*user, *other, partitions),
+                _ => home(*user, partitions),
+            }
+        }
         Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
             home(*user, partitions)
         }
@@ -72,6 +78,7 @@ impl Item {
             Work::Apply(Body::Send(send)) => send.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
+            Work::Apply(Body::History(history)) => history.origin.as_option(),
             _ => None,
         }
     }
@@ -113,7 +120,7 @@ fn of_frame(
         Frame::KeysPublish(_) | Frame::KeysFetch(_) => {
             refuse(Code::FORBIDDEN, "keys are not served by this version")
         }
-        Frame::History(_) => refuse(Code::FORBIDDEN, "history is not served by this version"),
+        Frame::History(fetch) => Work::Apply(log::History { origin, fetch: (*fetch).into() }.into()),
     })
 }
 
