@@ -17,16 +17,23 @@ use std::collections::BTreeMap;
 impl Partition {
     /// Cumulative and monotonic. A place beyond what the session was sent is clamped: its client does not have those
     /// events, whatever it says, and an Ack must not make them vanish. A session that was sent nothing yet may acknowledge
-    /// what the one before it got.
+    /// what the one before it got. A call is believed as far as the stream goes: it may have read that far.
     pub(super) fn ack(&mut self, origin: &Origin, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
-        let Some(session) = self.sessions.get(key).filter(|session| session.id == id) else { return Ok(()) };
-        let sent = session.sent;
+        if !self.speaks(origin) || origin.call && !self.enrol(origin, tx)? {
+            return Ok(());
+        }
+        let sent = self.sessions.get(key).map_or(0, |session| session.sent);
         self.load(origin.user, tx.store)?;
         let Some(user) = self.users.get(origin.user) else { return Ok(()) };
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
         let (head, cursor) = (user.head, user.devices[index].cursor);
-        let reach = if sent > cursor { sent } else { cursor + limits::ACK_EVENTS_MAX };
+        let reach = match origin.call {
+            // What a call was answered with is remembered nowhere.
+            true => head,
+            false if sent > cursor => sent,
+            false => cursor + limits::ACK_EVENTS_MAX,
+        };
         let up_to = up_to.min(head).min(reach);
         if up_to > cursor {
             let acked = self.take_acked(key, up_to);

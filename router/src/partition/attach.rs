@@ -16,7 +16,7 @@ pub const CLOSE_REPLACED: u16 = 4001;
 /// "Policy violation" (RFC 6455 section 7.4.1).
 pub const CLOSE_POLICY: u16 = 1008;
 
-const TOO_MANY_DEVICES: &str = "this user has too many devices";
+pub(super) const TOO_MANY_DEVICES: &str = "this user has too many devices";
 
 /// What an Attach finds.
 struct Found {

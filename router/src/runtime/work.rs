@@ -1,9 +1,9 @@
 //! From what a gateway asks to what a partition applies.
 
 use crate::{
-    api::{AccountOutcome, DeviceId, Request, SessionId, UserId},
+    api::{AccountOutcome, Call, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{home, pair_home, receiver},
+    partition::{home, pair_home, receiver, session_of},
 };
 use roost_proto::v1::{Code, client_frame};
 
@@ -37,12 +37,21 @@ pub(super) enum Work {
 /// The partition a request belongs to.
 pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
     match request {
-        Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
-            receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
+        Request::Frame { user, body, .. } | Request::Call { user, call: Call::Frame(body), .. } => {
+            route_frame(*user, body, partitions)
         }
-        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
+        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Call { user, .. } => {
             home(*user, partitions)
         }
+    }
+}
+
+fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 {
+    match body {
+        client_frame::Body::Send(send) => {
+            receiver(send).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
+        }
+        _ => home(user, partitions),
     }
 }
 
@@ -72,6 +81,10 @@ impl Item {
             Work::Apply(Body::Send(send)) => send.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
+            Work::Apply(Body::Events(events)) => events.origin.as_option(),
+            Work::Apply(Body::Devices(devices)) => devices.origin.as_option(),
+            Work::Apply(Body::RemoveDevice(remove)) => remove.origin.as_option(),
+            Work::Apply(Body::Groups(groups)) => groups.origin.as_option(),
             _ => None,
         }
     }
@@ -85,19 +98,30 @@ fn of_request(request: Request) -> Option<Work> {
         Request::Detach { session, user, device } => {
             Work::Apply(log::Detach { origin: origin(session, user, device, 0).into() }.into())
         }
-        Request::Frame { session, user, device, id, body } => of_frame(session, user, device, id, body)?,
+        Request::Frame { session, user, device, id, body } => {
+            of_frame(origin(session, user, device, id), body)?
+        }
+        Request::Call { session, user, device, id, call } => {
+            of_call(Origin { call: true, ..origin(session, user, device, id) }, call)?
+        }
     })
 }
 
-fn of_frame(
-    session: SessionId,
-    user: UserId,
-    device: DeviceId,
-    id: u32,
-    body: client_frame::Body,
-) -> Option<Work> {
+fn of_call(origin: Origin, call: Call) -> Option<Work> {
+    let body = match call {
+        Call::Frame(body) => return of_frame(origin, body),
+        Call::Events { after, limit } => log::Events { origin: origin.into(), after, limit }.into(),
+        Call::Devices => log::Devices { origin: origin.into() }.into(),
+        Call::RemoveDevice { device } => log::RemoveDevice { origin: origin.into(), device }.into(),
+        Call::Groups => log::Groups { origin: origin.into() }.into(),
+    };
+    Some(Work::Apply(body))
+}
+
+fn of_frame(origin: Origin, body: client_frame::Body) -> Option<Work> {
     use client_frame::Body as Frame;
-    let origin = origin(session, user, device, id).into();
+    let (session, id) = (session_of(&origin), origin.id);
+    let origin = origin.into();
     let refuse = |code, text| Work::Refuse { session, id, code, text };
     Some(match body {
         Frame::Send(send) => {
@@ -126,5 +150,6 @@ fn origin(session: SessionId, user: UserId, device: DeviceId, id: u32) -> Origin
         user,
         device,
         id,
+        call: false,
     }
 }
