@@ -105,7 +105,6 @@ impl Partition {
             *self.users.entry(user) = known;
         }
         let record = self.users.entry(user);
-        record.make_room(device.seen_day, &self.rules);
         record.devices.reserve_exact(1);
         record.devices.push(device);
         self.wait_to_be_stored(user);
