@@ -118,6 +118,8 @@ pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// One of fjall's memtables, as fjall counts: 78 bytes a user where 87 are allocated. One for each space takes writes, and a few
 /// more wait to be written out. Small, because millions of users who only connect shall cost no more memory than that.
 pub const STORE_MEMTABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// fjall's threads, which write memtables out and compact. With two, one waits for the other's compaction in a busy loop (fjall 3.1).
+pub const STORE_WORKERS: usize = 1;
 /// fjall's journals, all together.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Torn ends of journals kept beside them, each at most one batch. More: the oldest goes.

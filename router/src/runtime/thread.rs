@@ -295,7 +295,7 @@ impl Thread {
         let Some(to) = receiver(&send.send) else { return Ok(false) };
         let home = crate::partition::home(to, self.shared.partitions);
         let mine = self.shared.thread_of(home) == self.index;
-        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_cached(to) {
+        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_at_hand(to) {
             return Ok(true);
         }
         self.shared.directory.knows(to, self.shared.partitions, &*self.shared.store)
