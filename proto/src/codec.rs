@@ -146,13 +146,20 @@ pub fn encode_event_frame(encoding: Encoding, event: &[u8], out: &mut Vec<u8>) -
             out.extend_from_slice(event);
         }
         Encoding::Json => {
-            let event: v1::Event =
-                decode_options().decode_from_slice(event).map_err(DecodeError::Protobuf)?;
+            let event = decode_event(event)?;
             let frame = ServerFrame { body: Some(event.into()), ..ServerFrame::default() };
             encode(encoding, &frame, out);
         }
     }
     Ok(())
+}
+
+/// Reads an encoded `roost.v1.Event`.
+///
+/// # Errors
+/// [`DecodeError::Protobuf`] where it is none.
+pub fn decode_event(event: &[u8]) -> Result<v1::Event, DecodeError> {
+    decode_options().decode_from_slice(event).map_err(DecodeError::Protobuf)
 }
 
 fn decode_options() -> DecodeOptions {
