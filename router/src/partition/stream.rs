@@ -68,6 +68,11 @@ impl Stored {
         self.said_by.filter(|(from, _)| *from != user).map(|(from, _)| Mark { message: self.message, from })
     }
 
+    /// It is what this device said.
+    pub(super) fn is_said_by(&self, device: (UserId, DeviceId)) -> bool {
+        self.said_by == Some(device)
+    }
+
     /// The wire's `Event` for a device: None for what it said itself, and for what was sealed for others.
     pub(super) fn view(&self, user: UserId, device: DeviceId) -> Option<Bytes> {
         if self.said_by == Some((user, device)) {

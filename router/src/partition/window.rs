@@ -123,7 +123,13 @@ impl Partition {
             let key = session.key();
             self.undo.push(Undo::Moved(key, session.place));
             let Some(bytes) = event.view(user, session.device) else {
-                session.place.pass(event.seq);
+                if event.is_said_by(key) || self.windows.contains_key(&key) {
+                    session.place.pass(event.seq);
+                } else {
+                    // No Ack will come that passes it: the refill finds it, and has the cursor moved.
+                    session.place.set_behind(true);
+                    self.queue_refill(key);
+                }
                 continue;
             };
             if self.windows.get(&key).is_some_and(|window| !window.is_open(bytes.len(), &self.rules)) {
