@@ -68,6 +68,11 @@ impl Stored {
         self.said_by.filter(|(from, _)| *from != user).map(|(from, _)| Mark { message: self.message, from })
     }
 
+    /// Each device has its own form of it, or none.
+    pub(super) fn is_sealed(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
     /// It is what this device said.
     pub(super) fn is_said_by(&self, device: (UserId, DeviceId)) -> bool {
         self.said_by == Some(device)

@@ -37,13 +37,15 @@ pub(super) struct InFlight {
     pub(super) mark: Option<Mark>,
     bytes: u32,
     pub(super) is_status: bool,
+    /// Not each device of the user is given it.
+    pub(super) is_sealed: bool,
 }
 
 impl InFlight {
     /// `bytes`: of what went to the device.
     pub(super) fn new(event: &Stored, user: UserId, bytes: usize) -> Self {
-        let (seq, mark, is_status) = (event.seq, event.mark(user), event.is_status);
-        Self { seq, mark, bytes: bytes as u32, is_status }
+        let (seq, mark, bytes) = (event.seq, event.mark(user), bytes as u32);
+        Self { seq, mark, bytes, is_status: event.is_status, is_sealed: event.is_sealed() }
     }
 }
 
