@@ -259,9 +259,9 @@ impl Device {
         u64::from(today.saturating_sub(self.seen_day)) * limits::DAY_MS > rules.retention_ms
     }
 
-    /// It was given this event, and has it for good.
-    pub fn has(&self, seq: u64) -> bool {
-        self.start < seq && seq <= self.cursor
+    /// It was given this event, and has it for good. A status counts where it is older than what else the device is given, too.
+    pub fn has(&self, seq: u64, is_status: bool) -> bool {
+        (self.start < seq || is_status) && seq <= self.cursor
     }
 }
 
