@@ -156,7 +156,7 @@ impl Partition {
         if record.devices.is_empty() {
             return Ok((record.tail, record.tail));
         }
-        Ok((head, self.before_living_statuses(user, head, tx)?))
+        Ok((head, self.before_living_statuses(user, (record.tail, head), tx)?))
     }
 
     /// Adds a device to a record that is being changed.

@@ -149,9 +149,13 @@ impl Partition {
 
     /// The newest event of a user, whose events up to `tail` are deleted. Not stored yet, if it is of this batch.
     pub(super) fn newest(&self, user: UserId, tail: u64, store: &dyn Store) -> Result<u64, StoreError> {
-        if let Some(seq) = self.appended.get(&user) {
-            return Ok(*seq);
+        match self.appended.get(&user) {
+            Some(seq) => Ok(*seq),
+            None => self.newest_stored(user, tail, store),
         }
+    }
+
+    fn newest_stored(&self, user: UserId, tail: u64, store: &dyn Store) -> Result<u64, StoreError> {
         let range = (record::event(self.number, user, tail + 1), record::event(self.number, user, u64::MAX));
         let last = store.last(&range.0, &range.1)?;
         Ok(last.map_or(tail, |key| record::last_u64(key.bytes())))
@@ -181,15 +185,17 @@ impl Partition {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Where a device that is new to this user begins: with the oldest status that lives, if there is one before `head`.
+    /// Where a device that is new to this user begins: with the oldest status that lives, if there is one before `head`. What this
+    /// batch appended cannot be read yet, and there may be one among it.
     pub(super) fn before_living_statuses(
         &self,
         user: UserId,
-        head: u64,
+        (tail, head): (u64, u64),
         tx: &Tx<'_>,
     ) -> Result<u64, StoreError> {
         let after = seq_at(tx.now_ms.saturating_sub(limits::STATUS_MS));
-        let mut found = head;
+        let is_appended = self.appended.contains_key(&user);
+        let mut found = if is_appended { self.newest_stored(user, tail, tx.store)? } else { head };
         self.read_stream(user, (after, head), tx.store, &mut |event| {
             if event.is_status {
                 found = event.seq - 1;
