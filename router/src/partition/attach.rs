@@ -71,7 +71,7 @@ impl Partition {
             return Ok(());
         };
         let (start, cursor) = (found.start, found.cursor);
-        let registering = found.at_once;
+        let registering = found.at_once.then_some(cursor);
         let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
         match found.kind {
             Kind::First | Kind::New if found.at_once => {

@@ -216,7 +216,7 @@ impl Partition {
         let today = day_of(tx.now_ms);
         let Some(user) = self.users.get(user_id) else { return Ok(()) };
         let is_here = |device: &&Device| {
-            device.registering
+            device.registering.is_some()
                 || !device.is_gone(today, &self.rules)
                 || self.sessions.get((user_id, device.device)).is_some()
         };
