@@ -232,7 +232,7 @@ impl Partition {
                 tx.batch.delete(record::event(self.number, user_id, event.seq));
             }
         } else {
-            let mut count = 0;
+            let (mut count, mut last) = (0, tail);
             let mut goes = Vec::new();
             let range =
                 (record::event(self.number, user_id, tail + 1), record::event(self.number, user_id, cursor));
@@ -241,13 +241,19 @@ impl Partition {
                 count += 1;
                 match Stored::read(value) {
                     Ok(event) if count > limits::TRIM_EVENTS_MAX => cursor = event.seq - 1,
-                    Ok(event) if !event.is_status => goes.push(event.seq),
-                    Ok(_) => {}
+                    Ok(event) => {
+                        last = event.seq;
+                        goes.extend((!event.is_status).then_some(event.seq));
+                    }
                     Err(error) => failed = Some(error),
                 }
                 count <= limits::TRIM_EVENTS_MAX && failed.is_none()
             })?;
             failed.map_or(Ok(()), Err)?;
+            if self.appended.contains_key(&user_id) {
+                // What this batch appends is not found yet: it goes another time.
+                cursor = cursor.min(last);
+            }
             for seq in goes {
                 tx.batch.delete(record::event(self.number, user_id, seq));
             }
