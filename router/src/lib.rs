@@ -25,8 +25,8 @@ pub use api::{
     AccountOutcome, Action, Answer, Call, DeviceId, DeviceState, Effect, Full, Outlet, Request, SessionId,
     UserId,
 };
-pub use config::{Config, Rules};
+pub use config::{Config, Limit, Rules, UserLimits};
 pub use error::{StartError, StoreError};
 pub use handle::{Handle, Router, start, start_with_store};
 pub use partition::{CLOSE_POLICY, CLOSE_REMOVED, CLOSE_REPLACED};
-pub use runtime::Stats;
+pub use runtime::{LIMITED, Stats};

@@ -22,14 +22,38 @@ pub const ACK_EVENTS_MAX: u64 = 4096;
 pub const CALL_EVENTS_MAX: usize = 256;
 /// Bytes of those events, as above. One larger event is answered alone.
 pub const CALL_BYTES_MAX: usize = 256 * 1024;
-/// Devices of one user. Full: a further device's session gets Error FORBIDDEN and is closed.
+/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with the next.
+pub const TRIM_EVENTS_MAX: usize = 1024;
+/// Devices of one user. Full: one that was away for the time of retention makes room; where there is none, a further device's
+/// session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;
 /// A message's payload; larger ones are answered `TOO_LARGE`.
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
 /// Messages one Read may name; a longer one is answered MALFORMED.
 pub const READ_MESSAGES_MAX: usize = 1024;
+/// A device's identity key: room for any curve, and for hybrids with a post-quantum one. Longer: Error `TOO_LARGE`; so for all
+/// limits of keys.
+pub const IDENTITY_BYTES_MAX: usize = 1024;
+/// A signed prekey: an X25519 and an ML-KEM-1024 public key take 1,600 bytes.
+pub const SIGNED_PREKEY_BYTES_MAX: usize = 2048;
+/// The signature of a prekey.
+pub const SIGNATURE_BYTES_MAX: usize = 1024;
+/// A one-time key.
+pub const ONE_TIME_KEY_BYTES_MAX: usize = 2048;
+/// One-time keys in one frame.
+pub const ONE_TIME_KEYS_FRAME_MAX: usize = 256;
+/// One-time keys that are left of a device, those just published included.
+pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
+
+/// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
+/// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
+pub const THROTTLE_USERS_MAX: usize = 65_536;
+/// The table is in so many parts, each under a lock of its own.
+pub const THROTTLE_PARTS: usize = 16;
+/// A full part is looked through for users without a need at most this often.
+pub const THROTTLE_PRUNE_MS: u64 = 100;
 
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
@@ -61,12 +85,31 @@ pub const REGISTRATIONS_COMMIT: usize = 4096;
 /// The longest that a registration waits for a commit.
 pub const REGISTRATIONS_WAIT_MS: u64 = 200;
 
+/// A day, milliseconds.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// What was not delivered, de-duplication keys, and who is told of a Read: days.
+pub const RETENTION_DAYS: u32 = 30;
+/// A status lives this long, whoever has seen it (`roost.proto`, Kind).
+pub const STATUS_MS: u64 = DAY_MS;
+/// Messages of a page of history, where the client does not say how many.
+pub const HISTORY_MESSAGES: usize = 50;
+/// Messages of a page of history at most: the client asks for the next page.
+pub const HISTORY_MESSAGES_MAX: usize = 200;
+/// A page of history ends with the message that passes this many bytes.
+pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
+/// Each partition is told at least this often that time passes.
+pub const TICK_MS: u64 = 250;
+/// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.
+pub const SWEEP_KEYS_MAX: usize = 512;
+/// The rest between two passes over a partition's keys.
+pub const SWEEP_REST_MS: u64 = 60 * 60 * 1000;
+
 /// The wait before effects are offered again to a full shard, or forwards to a full peer.
 pub const RETRY_MS: u64 = 1;
 /// The least time between two attempts to bring a failed store back.
 pub const RECOVER_MS: u64 = 250;
 /// A thread looks after its store and its stop flag at least this often.
-pub const IDLE_MS: u64 = 500;
+pub const IDLE_MS: u64 = TICK_MS;
 /// What a stopping thread gives full shards to take their last effects.
 pub const STOP_MS_MAX: u64 = 5_000;
 
@@ -90,5 +133,11 @@ const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as
 const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
+// The bundles of all devices of a user are one answer, which must not fill a connection's outbox (512 KiB) alone.
+const _: () = assert!(
+    DEVICES_MAX
+        * (IDENTITY_BYTES_MAX + SIGNED_PREKEY_BYTES_MAX + SIGNATURE_BYTES_MAX + ONE_TIME_KEY_BYTES_MAX)
+        < 256 * 1024
+);
 // 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.
 const _: () = assert!(PARTITION_BITS + COUNTER_BITS == 22);

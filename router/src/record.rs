@@ -3,8 +3,9 @@
 
 use crate::{
     api::{DeviceId, UserId},
+    config::Rules,
     error::StoreError,
-    log,
+    limits, log,
 };
 use buffa::Message;
 use bytes::Bytes;
@@ -19,23 +20,45 @@ pub enum Space {
     Users = 1,
     /// user -> password hash, as text.
     Accounts = 2,
-    /// user, seq -> encoded `roost.v1.Event`.
+    /// user, seq -> `StoredEvent`.
     Events = 3,
-    /// sender, `client_id` -> `SentRecord`.
+    /// sender, receiver, `client_id` -> the message's id (u64).
     Sent = 4,
-    /// receiver, message -> `MarkRecord`; gone once read.
+    /// receiver, message -> its sender (u64), who is told once it is read.
     Marks = 5,
     /// to, seq -> `Forward`; gone once the other partition has it.
     Outbox = 6,
+    /// seq, user -> nothing: the statuses among the events, in the order in which they end.
+    Statuses = 7,
+    /// conversation (the smaller user, the larger), message -> `Delivery`.
+    History = 8,
+    /// user, device -> `KeysRecord`.
+    Keys = 9,
+    /// user, device, number -> one-time key; gone once handed out.
+    OneTime = 10,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Users, Self::Accounts, Self::Events, Self::Sent, Self::Marks, Self::Outbox];
+    pub const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Users,
+        Self::Accounts,
+        Self::Events,
+        Self::Sent,
+        Self::Marks,
+        Self::Outbox,
+        Self::Statuses,
+        Self::History,
+        Self::Keys,
+        Self::OneTime,
+    ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
-        ["meta", "users", "accounts", "events", "sent", "marks", "outbox"][self as usize]
+        [
+            "meta", "users", "accounts", "events", "sent", "marks", "outbox", "statuses", "history", "keys",
+            "one_time",
+        ][self as usize]
     }
 }
 
@@ -61,6 +84,14 @@ impl Key {
         self.bytes[from..from + part.len()].copy_from_slice(part);
         self.len += part.len() as u8;
         self
+    }
+
+    /// The key with these bytes, which a scan of its space gave; cut off where they are none.
+    pub fn from_bytes(space: Space, bytes: &[u8]) -> Self {
+        let len = bytes.len().min(KEY_BYTES_MAX);
+        let mut key = Self { space, len: len as u8, bytes: [0; KEY_BYTES_MAX] };
+        key.bytes[..len].copy_from_slice(&bytes[..len]);
+        key
     }
 
     /// The space it is in.
@@ -114,6 +145,23 @@ pub fn sent(partition: u16, sender: UserId, receiver: UserId, client_id: &[u8]) 
     Key::new(Space::Sent, partition).push(&sender.to_be_bytes()).push(&receiver.to_be_bytes()).push(client_id)
 }
 
+/// A status among the events of a user.
+pub fn status(partition: u16, seq: u64, user: UserId) -> Key {
+    Key::new(Space::Statuses, partition).push(&seq.to_be_bytes()).push(&user.to_be_bytes())
+}
+
+/// A message of a conversation.
+pub fn history(partition: u16, (one, other): (u64, u64), message: u64) -> Key {
+    let key = Key::new(Space::History, partition).push(&one.to_be_bytes());
+    key.push(&other.to_be_bytes()).push(&message.to_be_bytes())
+}
+
+/// All keys of a partition in a space are from the first of these to the second.
+pub fn bounds(space: Space, partition: u16) -> (Key, Key) {
+    let first = Key::new(space, partition);
+    (first, first.push(&[u8::MAX; KEY_BYTES_MAX - 2]))
+}
+
 /// A message its receiver has not read.
 pub fn mark(partition: u16, receiver: UserId, message: u64) -> Key {
     Key::new(Space::Marks, partition).push(&receiver.to_be_bytes()).push(&message.to_be_bytes())
@@ -122,6 +170,17 @@ pub fn mark(partition: u16, receiver: UserId, message: u64) -> Key {
 /// A forward on its way.
 pub fn outbox(partition: u16, to: u16, seq: u64) -> Key {
     Key::new(Space::Outbox, partition).push(&to.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// The published keys of a device.
+pub fn keys(partition: u16, user: UserId, device: DeviceId) -> Key {
+    Key::new(Space::Keys, partition).push(&user.to_be_bytes()).push(&device.to_be_bytes())
+}
+
+/// A one-time key of a device, by the number it was given.
+pub fn one_time(partition: u16, user: UserId, device: DeviceId, number: u64) -> Key {
+    let device = device.to_be_bytes();
+    Key::new(Space::OneTime, partition).push(&user.to_be_bytes()).push(&device).push(&number.to_be_bytes())
 }
 
 /// The big-endian number at the end of a key: the seq of an event or of a forward.
@@ -152,9 +211,7 @@ pub fn decode<M: Message>(mut value: Bytes) -> Result<M, StoreError> {
 /// A user as the partition works with it.
 #[derive(Clone, Debug, Default)]
 pub struct User {
-    /// seq of the newest event, 0 before the first.
-    pub head: u64,
-    /// Events up to here are deleted; the smallest cursor, once there is a device.
+    /// Events up to here are deleted, but for statuses that live.
     pub tail: u64,
     /// In the order of their first session.
     pub devices: Vec<Device>,
@@ -174,17 +231,59 @@ pub enum State {
     Changed,
 }
 
-/// A device of a user: `start <= cursor <= head`.
+/// A device of a user: `start <= cursor`, but for one that came while statuses lived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Its number.
     pub device: DeviceId,
     /// Its session was welcomed and it is not stored yet.
     pub registering: bool,
-    /// It was never given events up to here.
+    /// It is not given events up to here, but for statuses that lived when it came.
     pub start: u64,
     /// It has everything up to here for good.
     pub cursor: u64,
+    /// When it was last here, in days of Unix time.
+    pub seen_day: u32,
+    /// Its one-time keys that are left, by number.
+    pub one_time: OneTime,
+}
+
+impl Device {
+    /// One that is given all events.
+    pub fn new(device: DeviceId) -> Self {
+        Self { device, registering: false, start: 0, cursor: 0, seen_day: 0, one_time: OneTime::default() }
+    }
+
+    /// It was not here within the time of retention: nothing waits for it.
+    pub(crate) fn is_gone(&self, today: u32, rules: &Rules) -> bool {
+        u64::from(today.saturating_sub(self.seen_day)) * limits::DAY_MS > rules.retention_ms
+    }
+
+    /// It was given this event, and has it for good.
+    pub fn has(&self, seq: u64) -> bool {
+        self.start < seq && seq <= self.cursor
+    }
+}
+
+/// The numbers of the one-time keys that are left: from `first` up to, not including, `next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneTime {
+    /// The next to be handed out.
+    pub first: u64,
+    /// The next to be published.
+    pub next: u64,
+}
+
+impl OneTime {
+    /// How many are left.
+    pub fn len(self) -> usize {
+        self.next.saturating_sub(self.first) as usize
+    }
+
+    /// None is left.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl User {
@@ -193,14 +292,29 @@ impl User {
         self.devices.iter().find(|known| known.device == device)
     }
 
+    /// A device more finds a place, if need be that of one that is gone.
+    pub(crate) fn has_room(&self, today: u32, rules: &Rules) -> bool {
+        self.devices.len() < limits::DEVICES_MAX || self.makes_room(today, rules).is_some()
+    }
+
+    /// Where devices are as many as there may be: the one that was away for longest, if nothing waits for it any more.
+    pub(crate) fn makes_room(&self, today: u32, rules: &Rules) -> Option<DeviceId> {
+        let gone = self.devices.iter().filter(|device| device.is_gone(today, rules));
+        let oldest = gone.min_by_key(|device| device.seen_day).map(|device| device.device);
+        oldest.filter(|_| self.devices.len() >= limits::DEVICES_MAX)
+    }
+
     /// The record of a user.
     pub fn encode(&self) -> Bytes {
         let device = self.devices.iter().map(|d| log::DeviceRecord {
             device: d.device,
             start: d.start,
             cursor: d.cursor,
+            seen_day: d.seen_day,
+            one_time_first: d.one_time.first,
+            one_time_next: d.one_time.next,
         });
-        log::UserRecord { head: self.head, tail: self.tail, device: device.collect() }.encode_to_bytes()
+        log::UserRecord { tail: self.tail, device: device.collect() }.encode_to_bytes()
     }
 
     /// Reads a record.
@@ -214,7 +328,9 @@ impl User {
             registering: false,
             start: d.start,
             cursor: d.cursor,
+            seen_day: d.seen_day,
+            one_time: OneTime { first: d.one_time_first, next: d.one_time_next },
         });
-        Ok(Self { head: record.head, tail: record.tail, devices: device.collect(), state: State::Stored })
+        Ok(Self { tail: record.tail, devices: device.collect(), state: State::Stored })
     }
 }

@@ -124,6 +124,15 @@ impl Store for LostDisk {
         self.check("scan").and_then(|()| self.memory.scan(first, last, visit))
     }
 
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.check("scan").and_then(|()| self.memory.scan_back(first, last, visit))
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         if batch.writes().any(|(key, _)| *key == self.trigger) {
             self.state.lock().unwrap().by.get_or_insert(std::thread::current().id());

@@ -121,6 +121,38 @@ impl ::buffa::Message for Command {
                         += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::Tick(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::History(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::KeysPublish(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::KeysFetch(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
                 __buffa::oneof::command::Body::Events(x) => {
                     let __slot = __cache.reserve();
                     let inner = x.compute_size(__cache);
@@ -236,6 +268,38 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::Skip(x) => {
                     ::buffa::types::put_len_delimited_header(
                         10u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Tick(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        11u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::History(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        12u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::KeysPublish(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        30u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::KeysFetch(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        31u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -469,6 +533,86 @@ impl ::buffa::Message for Command {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::command::Body::Skip(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            11u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Tick(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Tick(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            12u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::History(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::History(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            30u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::KeysPublish(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::KeysPublish(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            31u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::KeysFetch(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::KeysFetch(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -1389,6 +1533,382 @@ impl ::buffa::Message for Read {
         self.message.clear();
     }
 }
+#[derive(Clone, PartialEq, Default)]
+pub struct History {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `fetch`
+    pub fetch: ::buffa::MessageField<
+        ::roost_proto::v1::HistoryFetch,
+        ::buffa::Inline<::roost_proto::v1::HistoryFetch>,
+    >,
+}
+impl ::core::fmt::Debug for History {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("History")
+            .field("origin", &self.origin)
+            .field("fetch", &self.fetch)
+            .finish()
+    }
+}
+impl History {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.History";
+}
+::buffa::impl_default_instance!(History);
+impl ::buffa::MessageName for History {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "History";
+    const FULL_NAME: &'static str = "roost.log.v1.History";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.History";
+}
+impl ::buffa::Message for History {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.fetch.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.fetch.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.fetch.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.fetch.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.fetch.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.fetch = ::buffa::MessageField::none();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct KeysPublish {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `keys`
+    pub keys: ::buffa::MessageField<
+        ::roost_proto::v1::KeysPublish,
+        ::buffa::Inline<::roost_proto::v1::KeysPublish>,
+    >,
+}
+impl ::core::fmt::Debug for KeysPublish {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("KeysPublish")
+            .field("origin", &self.origin)
+            .field("keys", &self.keys)
+            .finish()
+    }
+}
+impl KeysPublish {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysPublish";
+}
+::buffa::impl_default_instance!(KeysPublish);
+impl ::buffa::MessageName for KeysPublish {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "KeysPublish";
+    const FULL_NAME: &'static str = "roost.log.v1.KeysPublish";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysPublish";
+}
+impl ::buffa::Message for KeysPublish {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.keys.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.keys.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.keys.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.keys.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.keys.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.keys = ::buffa::MessageField::none();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct KeysFetch {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `user`
+    pub user: u64,
+}
+impl ::core::fmt::Debug for KeysFetch {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("KeysFetch")
+            .field("origin", &self.origin)
+            .field("user", &self.user)
+            .finish()
+    }
+}
+impl KeysFetch {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysFetch";
+}
+::buffa::impl_default_instance!(KeysFetch);
+impl ::buffa::MessageName for KeysFetch {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "KeysFetch";
+    const FULL_NAME: &'static str = "roost.log.v1.KeysFetch";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysFetch";
+}
+impl ::buffa::Message for KeysFetch {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.user != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.user) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.user != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.user, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.user = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.user = 0u64;
+    }
+}
 /// What a user asks without a session, besides frames. Reads of the stream, of the devices, of the groups.
 #[derive(Clone, PartialEq, Default)]
 pub struct Events {
@@ -2170,7 +2690,7 @@ impl ::buffa::Message for Taken {
         self.up_to = 0u64;
     }
 }
-/// Nothing but copies of the device's own messages stands between its cursor and this place.
+/// Nothing that the device is to be told stands between its cursor and this place.
 #[derive(Clone, PartialEq, Default)]
 pub struct Skip {
     /// Field 1: `user`
@@ -2287,6 +2807,70 @@ impl ::buffa::Message for Skip {
         self.device = 0u32;
         self.up_to = 0u64;
     }
+}
+/// Time passes: what has no other occasion is done.
+#[derive(Clone, PartialEq, Default)]
+pub struct Tick {}
+impl ::core::fmt::Debug for Tick {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Tick").finish()
+    }
+}
+impl Tick {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Tick";
+}
+::buffa::impl_default_instance!(Tick);
+impl ::buffa::MessageName for Tick {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Tick";
+    const FULL_NAME: &'static str = "roost.log.v1.Tick";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Tick";
+}
+impl ::buffa::Message for Tick {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let size = 0u64;
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        _buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {}
 }
 /// ---------------------------------------------------------------- between partitions, and in the outbox
 #[derive(Clone, PartialEq, Default)]
@@ -2479,6 +3063,138 @@ pub mod forward {
     pub use super::__buffa::oneof::forward::Body;
 }
 #[derive(Clone, PartialEq, Default)]
+pub struct Delivery {
+    /// Field 1: `message`
+    pub message: ::buffa::MessageField<
+        ::roost_proto::v1::Message,
+        ::buffa::Inline<::roost_proto::v1::Message>,
+    >,
+    /// Field 2: `sealed`
+    pub sealed: ::buffa::alloc::vec::Vec<::roost_proto::v1::Sealed>,
+}
+impl ::core::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("message", &self.message)
+            .field("sealed", &self.sealed)
+            .finish()
+    }
+}
+impl Delivery {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Delivery";
+}
+::buffa::impl_default_instance!(Delivery);
+impl ::buffa::MessageName for Delivery {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Delivery";
+    const FULL_NAME: &'static str = "roost.log.v1.Delivery";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Delivery";
+}
+impl ::buffa::Message for Delivery {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.message.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.message.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        for v in &self.sealed {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.message.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.message.write_to(__cache, buf);
+        }
+        for v in &self.sealed {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.message.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.sealed.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.message = ::buffa::MessageField::none();
+        self.sealed.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
 pub struct ReceiptFor {
     /// Field 1: `user`
     pub user: u64,
@@ -2596,13 +3312,253 @@ impl ::buffa::Message for ReceiptFor {
     }
 }
 /// ---------------------------------------------------------------- records
+///
+/// An event of a user's stream: a superset of roost.v1.Event, and byte for byte the same where nothing is sealed.
+#[derive(Clone, PartialEq, Default)]
+pub struct StoredEvent {
+    /// Field 1: `seq`
+    pub seq: u64,
+    /// what each device gets in place of the message's payload
+    ///
+    /// Field 100: `sealed`
+    pub sealed: ::buffa::alloc::vec::Vec<::roost_proto::v1::Sealed>,
+    pub body: ::core::option::Option<__buffa::oneof::stored_event::Body>,
+}
+impl ::core::fmt::Debug for StoredEvent {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("StoredEvent")
+            .field("seq", &self.seq)
+            .field("sealed", &self.sealed)
+            .field("body", &self.body)
+            .finish()
+    }
+}
+impl StoredEvent {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.StoredEvent";
+}
+::buffa::impl_default_instance!(StoredEvent);
+impl ::buffa::MessageName for StoredEvent {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "StoredEvent";
+    const FULL_NAME: &'static str = "roost.log.v1.StoredEvent";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.StoredEvent";
+}
+impl ::buffa::Message for StoredEvent {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.seq != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.seq) as u64;
+        }
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::stored_event::Body::Message(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::stored_event::Body::Receipt(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::stored_event::Body::Group(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+            }
+        }
+        for v in &self.sealed {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 2u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.seq != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.seq, buf);
+        }
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::stored_event::Body::Message(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        2u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::stored_event::Body::Receipt(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        3u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::stored_event::Body::Group(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        4u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+            }
+        }
+        for v in &self.sealed {
+            ::buffa::types::put_len_delimited_header(
+                100u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.seq = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::stored_event::Body::Message(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::stored_event::Body::Message(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::stored_event::Body::Receipt(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::stored_event::Body::Receipt(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::stored_event::Body::Group(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::stored_event::Body::Group(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            100u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.sealed.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.seq = 0u64;
+        self.body = ::core::option::Option::None;
+        self.sealed.clear();
+    }
+}
+pub mod stored_event {
+    #[allow(unused_imports)]
+    use super::*;
+    #[doc(inline)]
+    pub use super::__buffa::oneof::stored_event::Body;
+}
 #[derive(Clone, PartialEq, Default)]
 pub struct UserRecord {
-    /// seq of the newest event, 0 before the first
-    ///
-    /// Field 1: `head`
-    pub head: u64,
-    /// events up to here are deleted
+    /// events up to here are deleted, but for statuses that live
     ///
     /// Field 2: `tail`
     pub tail: u64,
@@ -2612,7 +3568,6 @@ pub struct UserRecord {
 impl ::core::fmt::Debug for UserRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         f.debug_struct("UserRecord")
-            .field("head", &self.head)
             .field("tail", &self.tail)
             .field("device", &self.device)
             .finish()
@@ -2645,9 +3600,6 @@ impl ::buffa::Message for UserRecord {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
         let mut size = 0u64;
-        if self.head != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.head) as u64;
-        }
         if self.tail != 0u64 {
             size += 1u64 + ::buffa::types::uint64_encoded_len(self.tail) as u64;
         }
@@ -2668,9 +3620,6 @@ impl ::buffa::Message for UserRecord {
     ) {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
-        if self.head != 0u64 {
-            ::buffa::types::put_uint64_field(1u32, self.head, buf);
-        }
         if self.tail != 0u64 {
             ::buffa::types::put_uint64_field(2u32, self.tail, buf);
         }
@@ -2694,13 +3643,6 @@ impl ::buffa::Message for UserRecord {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
         match tag.field_number() {
-            1u32 => {
-                ::buffa::encoding::check_wire_type(
-                    tag,
-                    ::buffa::encoding::WireType::Varint,
-                )?;
-                self.head = ::buffa::types::decode_uint64(buf)?;
-            }
             2u32 => {
                 ::buffa::encoding::check_wire_type(
                     tag,
@@ -2727,7 +3669,6 @@ impl ::buffa::Message for UserRecord {
         ::core::result::Result::Ok(())
     }
     fn clear(&mut self) {
-        self.head = 0u64;
         self.tail = 0u64;
         self.device.clear();
     }
@@ -2736,14 +3677,26 @@ impl ::buffa::Message for UserRecord {
 pub struct DeviceRecord {
     /// Field 1: `device`
     pub device: u32,
-    /// the device was never given events up to here
+    /// the device is not given events up to here, but for statuses that lived when it came
     ///
     /// Field 2: `start`
     pub start: u64,
-    /// acknowledged up to here; start \<= cursor \<= head
+    /// acknowledged up to here
     ///
     /// Field 3: `cursor`
     pub cursor: u64,
+    /// when it was last here, in days of Unix time
+    ///
+    /// Field 4: `seen_day`
+    pub seen_day: u32,
+    /// the one-time keys that are left have the numbers from this one on
+    ///
+    /// Field 5: `one_time_first`
+    pub one_time_first: u64,
+    /// and below this one
+    ///
+    /// Field 6: `one_time_next`
+    pub one_time_next: u64,
 }
 impl ::core::fmt::Debug for DeviceRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -2751,6 +3704,9 @@ impl ::core::fmt::Debug for DeviceRecord {
             .field("device", &self.device)
             .field("start", &self.start)
             .field("cursor", &self.cursor)
+            .field("seen_day", &self.seen_day)
+            .field("one_time_first", &self.one_time_first)
+            .field("one_time_next", &self.one_time_next)
             .finish()
     }
 }
@@ -2790,6 +3746,16 @@ impl ::buffa::Message for DeviceRecord {
         if self.cursor != 0u64 {
             size += 1u64 + ::buffa::types::uint64_encoded_len(self.cursor) as u64;
         }
+        if self.seen_day != 0u32 {
+            size += 1u64 + ::buffa::types::uint32_encoded_len(self.seen_day) as u64;
+        }
+        if self.one_time_first != 0u64 {
+            size
+                += 1u64 + ::buffa::types::uint64_encoded_len(self.one_time_first) as u64;
+        }
+        if self.one_time_next != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.one_time_next) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2807,6 +3773,15 @@ impl ::buffa::Message for DeviceRecord {
         }
         if self.cursor != 0u64 {
             ::buffa::types::put_uint64_field(3u32, self.cursor, buf);
+        }
+        if self.seen_day != 0u32 {
+            ::buffa::types::put_uint32_field(4u32, self.seen_day, buf);
+        }
+        if self.one_time_first != 0u64 {
+            ::buffa::types::put_uint64_field(5u32, self.one_time_first, buf);
+        }
+        if self.one_time_next != 0u64 {
+            ::buffa::types::put_uint64_field(6u32, self.one_time_next, buf);
         }
     }
     fn merge_field(
@@ -2841,6 +3816,27 @@ impl ::buffa::Message for DeviceRecord {
                 )?;
                 self.cursor = ::buffa::types::decode_uint64(buf)?;
             }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.seen_day = ::buffa::types::decode_uint32(buf)?;
+            }
+            5u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.one_time_first = ::buffa::types::decode_uint64(buf)?;
+            }
+            6u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.one_time_next = ::buffa::types::decode_uint64(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2851,6 +3847,9 @@ impl ::buffa::Message for DeviceRecord {
         self.device = 0u32;
         self.start = 0u64;
         self.cursor = 0u64;
+        self.seen_day = 0u32;
+        self.one_time_first = 0u64;
+        self.one_time_next = 0u64;
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -2935,35 +3934,38 @@ impl ::buffa::Message for PartitionRecord {
     }
 }
 #[derive(Clone, PartialEq, Default)]
-pub struct SentRecord {
-    /// Field 1: `id`
-    pub id: u64,
-    /// Field 2: `sent_at_ms`
-    pub sent_at_ms: u64,
+pub struct KeysRecord {
+    /// Field 1: `identity`
+    pub identity: ::buffa::bytes::Bytes,
+    /// Field 2: `signed_prekey`
+    pub signed_prekey: ::buffa::bytes::Bytes,
+    /// Field 3: `signature`
+    pub signature: ::buffa::bytes::Bytes,
 }
-impl ::core::fmt::Debug for SentRecord {
+impl ::core::fmt::Debug for KeysRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        f.debug_struct("SentRecord")
-            .field("id", &self.id)
-            .field("sent_at_ms", &self.sent_at_ms)
+        f.debug_struct("KeysRecord")
+            .field("identity", &self.identity)
+            .field("signed_prekey", &self.signed_prekey)
+            .field("signature", &self.signature)
             .finish()
     }
 }
-impl SentRecord {
+impl KeysRecord {
     /// Protobuf type URL for this message, for use with `Any::pack` and
     /// `Any::unpack_if`.
     ///
     /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
-    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.SentRecord";
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysRecord";
 }
-::buffa::impl_default_instance!(SentRecord);
-impl ::buffa::MessageName for SentRecord {
+::buffa::impl_default_instance!(KeysRecord);
+impl ::buffa::MessageName for KeysRecord {
     const PACKAGE: &'static str = "roost.log.v1";
-    const NAME: &'static str = "SentRecord";
-    const FULL_NAME: &'static str = "roost.log.v1.SentRecord";
-    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.SentRecord";
+    const NAME: &'static str = "KeysRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.KeysRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysRecord";
 }
-impl ::buffa::Message for SentRecord {
+impl ::buffa::Message for KeysRecord {
     /// Returns the total encoded size in bytes.
     ///
     /// Accumulates in `u64` (which cannot overflow for in-memory
@@ -2976,11 +3978,14 @@ impl ::buffa::Message for SentRecord {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
         let mut size = 0u64;
-        if self.id != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.id) as u64;
+        if !self.identity.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.identity) as u64;
         }
-        if self.sent_at_ms != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.sent_at_ms) as u64;
+        if !self.signed_prekey.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.signed_prekey) as u64;
+        }
+        if !self.signature.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.signature) as u64;
         }
         ::buffa::saturate_size(size)
     }
@@ -2991,11 +3996,14 @@ impl ::buffa::Message for SentRecord {
     ) {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
-        if self.id != 0u64 {
-            ::buffa::types::put_uint64_field(1u32, self.id, buf);
+        if !self.identity.is_empty() {
+            ::buffa::types::put_shared_bytes_field(1u32, &self.identity, buf);
         }
-        if self.sent_at_ms != 0u64 {
-            ::buffa::types::put_uint64_field(2u32, self.sent_at_ms, buf);
+        if !self.signed_prekey.is_empty() {
+            ::buffa::types::put_shared_bytes_field(2u32, &self.signed_prekey, buf);
+        }
+        if !self.signature.is_empty() {
+            ::buffa::types::put_shared_bytes_field(3u32, &self.signature, buf);
         }
     }
     fn merge_field(
@@ -3012,98 +4020,23 @@ impl ::buffa::Message for SentRecord {
             1u32 => {
                 ::buffa::encoding::check_wire_type(
                     tag,
-                    ::buffa::encoding::WireType::Varint,
+                    ::buffa::encoding::WireType::LengthDelimited,
                 )?;
-                self.id = ::buffa::types::decode_uint64(buf)?;
+                self.identity = ::buffa::types::decode_bytes_to_bytes(buf)?;
             }
             2u32 => {
                 ::buffa::encoding::check_wire_type(
                     tag,
-                    ::buffa::encoding::WireType::Varint,
+                    ::buffa::encoding::WireType::LengthDelimited,
                 )?;
-                self.sent_at_ms = ::buffa::types::decode_uint64(buf)?;
+                self.signed_prekey = ::buffa::types::decode_bytes_to_bytes(buf)?;
             }
-            _ => {
-                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
-            }
-        }
-        ::core::result::Result::Ok(())
-    }
-    fn clear(&mut self) {
-        self.id = 0u64;
-        self.sent_at_ms = 0u64;
-    }
-}
-#[derive(Clone, PartialEq, Default)]
-pub struct MarkRecord {
-    /// Field 1: `from`
-    pub from: u64,
-}
-impl ::core::fmt::Debug for MarkRecord {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        f.debug_struct("MarkRecord").field("from", &self.from).finish()
-    }
-}
-impl MarkRecord {
-    /// Protobuf type URL for this message, for use with `Any::pack` and
-    /// `Any::unpack_if`.
-    ///
-    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
-    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MarkRecord";
-}
-::buffa::impl_default_instance!(MarkRecord);
-impl ::buffa::MessageName for MarkRecord {
-    const PACKAGE: &'static str = "roost.log.v1";
-    const NAME: &'static str = "MarkRecord";
-    const FULL_NAME: &'static str = "roost.log.v1.MarkRecord";
-    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MarkRecord";
-}
-impl ::buffa::Message for MarkRecord {
-    /// Returns the total encoded size in bytes.
-    ///
-    /// Accumulates in `u64` (which cannot overflow for in-memory
-    /// data) and saturates to `u32` at return, so a message whose
-    /// encoded size exceeds the 2 GiB protobuf limit yields a value
-    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
-    /// points reject, never a silently wrapped size.
-    #[allow(clippy::let_and_return)]
-    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        let mut size = 0u64;
-        if self.from != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.from) as u64;
-        }
-        ::buffa::saturate_size(size)
-    }
-    fn write_to(
-        &self,
-        _cache: &mut ::buffa::SizeCache,
-        buf: &mut impl ::buffa::EncodeSink,
-    ) {
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        if self.from != 0u64 {
-            ::buffa::types::put_uint64_field(1u32, self.from, buf);
-        }
-    }
-    fn merge_field(
-        &mut self,
-        tag: ::buffa::encoding::Tag,
-        buf: &mut impl ::buffa::bytes::Buf,
-        ctx: ::buffa::DecodeContext<'_>,
-    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
-        #[allow(unused_imports)]
-        use ::buffa::bytes::Buf as _;
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        match tag.field_number() {
-            1u32 => {
+            3u32 => {
                 ::buffa::encoding::check_wire_type(
                     tag,
-                    ::buffa::encoding::WireType::Varint,
+                    ::buffa::encoding::WireType::LengthDelimited,
                 )?;
-                self.from = ::buffa::types::decode_uint64(buf)?;
+                self.signature = ::buffa::types::decode_bytes_to_bytes(buf)?;
             }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
@@ -3112,7 +4045,9 @@ impl ::buffa::Message for MarkRecord {
         ::core::result::Result::Ok(())
     }
     fn clear(&mut self) {
-        self.from = 0u64;
+        self.identity = ::core::default::Default::default();
+        self.signed_prekey = ::core::default::Default::default();
+        self.signature = ::core::default::Default::default();
     }
 }
 #[allow(
@@ -3148,6 +4083,12 @@ pub mod __buffa {
                 Inbound(::buffa::alloc::boxed::Box<super::super::super::Inbound>),
                 Taken(::buffa::alloc::boxed::Box<super::super::super::Taken>),
                 Skip(::buffa::alloc::boxed::Box<super::super::super::Skip>),
+                Tick(::buffa::alloc::boxed::Box<super::super::super::Tick>),
+                History(::buffa::alloc::boxed::Box<super::super::super::History>),
+                KeysPublish(
+                    ::buffa::alloc::boxed::Box<super::super::super::KeysPublish>,
+                ),
+                KeysFetch(::buffa::alloc::boxed::Box<super::super::super::KeysFetch>),
                 Events(::buffa::alloc::boxed::Box<super::super::super::Events>),
                 Devices(::buffa::alloc::boxed::Box<super::super::super::Devices>),
                 RemoveDevice(
@@ -3247,6 +4188,47 @@ pub mod __buffa {
                     Self::Some(Body::from(v))
                 }
             }
+            impl From<super::super::super::Tick> for Body {
+                fn from(v: super::super::super::Tick) -> Self {
+                    Self::Tick(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Tick> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Tick) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::History> for Body {
+                fn from(v: super::super::super::History) -> Self {
+                    Self::History(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::History> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::History) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::KeysPublish> for Body {
+                fn from(v: super::super::super::KeysPublish) -> Self {
+                    Self::KeysPublish(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::KeysPublish>
+            for ::core::option::Option<Body> {
+                fn from(v: super::super::super::KeysPublish) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::KeysFetch> for Body {
+                fn from(v: super::super::super::KeysFetch) -> Self {
+                    Self::KeysFetch(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::KeysFetch> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::KeysFetch) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
             impl From<super::super::super::Events> for Body {
                 fn from(v: super::super::super::Events) -> Self {
                     Self::Events(::buffa::alloc::boxed::Box::new(v))
@@ -3294,8 +4276,8 @@ pub mod __buffa {
             use super::*;
             #[derive(Clone, PartialEq, Debug)]
             pub enum Body {
-                Deliver(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
-                Copy(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
+                Deliver(::buffa::alloc::boxed::Box<super::super::super::Delivery>),
+                Copy(::buffa::alloc::boxed::Box<super::super::super::Delivery>),
                 Receipt(::buffa::alloc::boxed::Box<super::super::super::ReceiptFor>),
             }
             impl ::buffa::Oneof for Body {}
@@ -3307,6 +4289,32 @@ pub mod __buffa {
             impl From<super::super::super::ReceiptFor> for ::core::option::Option<Body> {
                 fn from(v: super::super::super::ReceiptFor) -> Self {
                     Self::Some(Body::from(v))
+                }
+            }
+        }
+        pub mod stored_event {
+            #[allow(unused_imports)]
+            use super::*;
+            #[derive(Clone, PartialEq, Debug)]
+            pub enum Body {
+                Message(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
+                Receipt(::buffa::alloc::boxed::Box<::roost_proto::v1::Receipt>),
+                Group(::buffa::alloc::boxed::Box<::roost_proto::v1::GroupInfo>),
+            }
+            impl ::buffa::Oneof for Body {}
+            impl From<::roost_proto::v1::Message> for Body {
+                fn from(v: ::roost_proto::v1::Message) -> Self {
+                    Self::Message(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<::roost_proto::v1::Receipt> for Body {
+                fn from(v: ::roost_proto::v1::Receipt) -> Self {
+                    Self::Receipt(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<::roost_proto::v1::GroupInfo> for Body {
+                fn from(v: ::roost_proto::v1::GroupInfo) -> Self {
+                    Self::Group(::buffa::alloc::boxed::Box::new(v))
                 }
             }
         }

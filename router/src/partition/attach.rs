@@ -1,8 +1,12 @@
 //! Sessions come and go.
 
-use super::{Partition, Tx, error, frame, session_of, sessions::Session};
+use super::{
+    Partition, Tx, error, frame, session_of,
+    sessions::{Place, Session},
+    stream::day_of,
+};
 use crate::{
-    api::{Action, Effect},
+    api::{Action, Effect, UserId},
     error::StoreError,
     limits,
     log::Origin,
@@ -20,19 +24,36 @@ pub(super) const TOO_MANY_DEVICES: &str = "this user has too many devices";
 
 /// What an Attach finds.
 struct Found {
-    /// Of the device, or where it starts.
+    /// Of the device, or where it begins.
     cursor: u64,
+    /// The device is not given events up to here.
+    start: u64,
     head: u64,
-    /// The device is not registered.
-    is_new: bool,
+    /// One-time keys of the device that are left.
+    one_time_keys: u32,
+    kind: Kind,
+    /// Its user has no other device.
+    is_alone: bool,
     /// Nothing of what is told waits for a commit.
     at_once: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of a user that is not known.
+    First,
+    /// Not registered.
+    New,
+    /// Registered, and last seen on another day.
+    Seen,
+    /// Registered.
+    Known,
+}
+
 impl Partition {
-    /// Welcome, then what the device has not acknowledged. Writes nothing for a device that was here before. The Welcome
-    /// leaves at once, unless it tells what a command before it in the batch has changed: nobody waits for the registration of
-    /// a new device (docs/decisions/0008-attach-without-waiting.md).
+    /// Welcome, then what the device has not acknowledged. Writes nothing for a device that was here before on the same day. The
+    /// Welcome leaves at once, unless it tells what a command before it in the batch has changed: nobody waits for the
+    /// registration of a new device (docs/decisions/0008-attach-without-waiting.md).
     pub(super) fn attach(&mut self, origin: &Origin, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let session = session_of(origin);
         let stored = match self.users.get(origin.user) {
@@ -40,8 +61,8 @@ impl Partition {
             None => self.stored(origin.user, tx.store)?,
         };
         let record = stored.as_ref().or_else(|| self.users.get(origin.user));
-        let is_known = record.is_some();
-        let Some(found) = self.find(record, origin) else {
+        let today = day_of(tx.now_ms);
+        let Some(found) = self.find(record, origin, tx)? else {
             let unchanged = record.is_none_or(|record| record.state != State::Changed);
             let close = Action::Close { code: CLOSE_POLICY, reason: TOO_MANY_DEVICES };
             let effects =
@@ -49,45 +70,122 @@ impl Partition {
             if unchanged { &mut tx.out.at_once } else { &mut tx.out.effects }.extend(effects);
             return Ok(());
         };
-        match (found.is_new, found.at_once) {
-            (true, true) => {
-                self.register(origin.user, stored, origin.device, found.cursor);
-                if !is_known {
+        let (start, cursor) = (found.start, found.cursor);
+        let registering = found.at_once;
+        let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
+        match found.kind {
+            Kind::First | Kind::New if found.at_once => {
+                self.register(origin.user, stored, device);
+                if found.kind == Kind::First {
                     tx.out.registered.push(origin.user);
                 }
             }
-            (true, false) => {
-                let (start, user) = (found.cursor, self.change(origin.user, tx)?);
-                let device = Device { device: origin.device, registering: false, start, cursor: start };
-                user.devices.push(device);
+            Kind::First | Kind::New => {
+                self.change(origin.user, tx)?;
+                self.add_device(origin.user, device, tx);
             }
-            (false, _) => {}
+            Kind::Seen => self.seen(origin.user, stored, origin.device, today),
+            Kind::Known => {}
+        }
+        if !found.is_alone {
+            self.have_company(origin.user);
         }
         self.welcome(origin, &found, tx);
         Ok(())
     }
 
     /// None: it is new and there is no room for it.
-    fn find(&self, record: Option<&User>, origin: &Origin) -> Option<Found> {
+    fn find(&self, record: Option<&User>, origin: &Origin, tx: &Tx<'_>) -> Result<Option<Found>, StoreError> {
+        let has_room = self.registrations() < limits::REGISTRATIONS_MAX;
         let Some(record) = record else {
-            let at_once = self.registrations() < limits::REGISTRATIONS_MAX;
-            return Some(Found { cursor: 0, head: 0, is_new: true, at_once });
+            let (kind, is_alone) = (Kind::First, true);
+            return Ok(Some(Found {
+                cursor: 0,
+                start: 0,
+                head: 0,
+                one_time_keys: 0,
+                kind,
+                is_alone,
+                at_once: has_room,
+            }));
         };
-        let (head, unchanged) = (record.head, record.state != State::Changed);
+        let head = self.newest(origin.user, record.tail, tx.store)?;
+        let unchanged = record.state != State::Changed && !self.appended.contains_key(&origin.user);
+        let is_alone = record.devices.iter().all(|device| device.device == origin.device);
+        let today = day_of(tx.now_ms);
         if let Some(device) = record.device(origin.device) {
-            return Some(Found { cursor: device.cursor, head, is_new: false, at_once: unchanged });
+            let (cursor, start) = (device.cursor, device.start);
+            // A day that cannot be noted now is noted with the next change.
+            let is_noted = device.seen_day == today || !has_room;
+            let kind = if is_noted { Kind::Known } else { Kind::Seen };
+            return Ok(Some(Found {
+                cursor,
+                start,
+                head: head.max(cursor),
+                one_time_keys: device.one_time.len() as u32,
+                kind,
+                is_alone,
+                at_once: unchanged,
+            }));
         }
-        // What waited for the user goes to the first device; one that comes later starts with what is new.
-        let cursor = if record.devices.is_empty() { record.tail } else { head };
-        let at_once = unchanged && self.registrations() < limits::REGISTRATIONS_MAX;
-        let has_room = record.devices.len() < limits::DEVICES_MAX;
-        has_room.then_some(Found { cursor, head, is_new: true, at_once })
+        if !record.has_room(today, &self.rules) {
+            return Ok(None);
+        }
+        let (start, cursor) = self.beginning(origin.user, record, head, tx)?;
+        Ok(Some(Found {
+            cursor,
+            start,
+            head,
+            one_time_keys: 0,
+            kind: Kind::New,
+            is_alone,
+            // Where another makes room, its keys go in a batch.
+            at_once: unchanged && has_room && record.devices.len() < limits::DEVICES_MAX,
+        }))
+    }
+
+    /// Start and cursor of a new device. What waited for the user goes to the first device; one that comes later starts with
+    /// what is new, and with the statuses that live.
+    pub(super) fn beginning(
+        &self,
+        user: UserId,
+        record: &User,
+        head: u64,
+        tx: &Tx<'_>,
+    ) -> Result<(u64, u64), StoreError> {
+        if record.devices.is_empty() {
+            return Ok((record.tail, record.tail));
+        }
+        Ok((head, self.before_living_statuses(user, head, tx)?))
+    }
+
+    /// Adds a device to a record that is being changed.
+    pub(super) fn add_device(&mut self, user: UserId, device: Device, tx: &mut Tx<'_>) {
+        let goes = self.users.get(user).and_then(|user| user.makes_room(device.seen_day, &self.rules));
+        if let Some(goes) = goes {
+            self.drop_keys(user, goes, tx);
+        }
+        if let Some(user) = self.users.get_mut(user) {
+            user.devices.retain(|known| Some(known.device) != goes);
+            user.devices.push(device);
+        }
+    }
+
+    /// None of the user's sessions is that of an only device.
+    fn have_company(&mut self, user: UserId) {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.sessions.of(user, &mut numbers);
+        for number in &numbers {
+            self.sessions.number_mut(*number).place.set_alone(false);
+        }
+        self.numbers = numbers;
     }
 
     fn welcome(&mut self, origin: &Origin, found: &Found, tx: &mut Tx<'_>) {
         let id = session_of(origin);
-        let (user, device, sent) = (origin.user, origin.device, found.cursor);
-        let old = self.insert_session(Session { user, sent, id, device }, found.at_once);
+        let (user, device, is_behind) = (origin.user, origin.device, found.cursor < found.head);
+        let place = Place::new(found.cursor, is_behind, found.is_alone);
+        let old = self.insert_session(Session { user, place, id, device }, found.at_once);
         let effects = if found.at_once { &mut tx.out.at_once } else { &mut tx.out.effects };
         if let Some(old) = old.filter(|old| *old != id) {
             let reason = "replaced by a newer connection of the same device";
@@ -101,10 +199,10 @@ impl Partition {
             heartbeat_s: self.rules.heartbeat_s,
             payload_bytes_max: self.rules.payload_bytes_max,
             time_ms: tx.now_ms,
-            one_time_keys: 0,
+            one_time_keys: found.one_time_keys,
         };
         effects.push(frame(id, 0, Some(welcome.into())));
-        if found.cursor < found.head {
+        if is_behind {
             self.queue_refill((user, device));
         }
     }

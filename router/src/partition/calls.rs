@@ -1,12 +1,12 @@
 //! What a user asks without a session: the stream, the devices, the groups.
 
-use super::{Partition, Tx, attach::TOO_MANY_DEVICES, session_of, window};
+use super::{Partition, Tx, attach::TOO_MANY_DEVICES, session_of, stream::day_of};
 use crate::{
     api::{Action, Answer, DeviceId, DeviceState, Effect},
     error::StoreError,
     limits,
     log::{self, Origin},
-    record::{self, Device, State},
+    record::{Device, State},
 };
 use bytes::Bytes;
 use roost_proto::v1::Code;
@@ -38,17 +38,24 @@ impl Partition {
     /// devices, and the call is answered.
     pub(super) fn enrol(&mut self, origin: &Origin, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
         self.load(origin.user, tx.store)?;
+        let today = day_of(tx.now_ms);
         let known = self.users.get(origin.user);
         if known.is_some_and(|user| user.device(origin.device).is_some()) {
             return Ok(true);
         }
-        if known.is_some_and(|user| user.devices.len() >= limits::DEVICES_MAX) {
+        if known.is_some_and(|user| !user.has_room(today, &self.rules)) {
             tx.out.error(session_of(origin), origin.id, Code::FORBIDDEN, TOO_MANY_DEVICES);
             return Ok(false);
         }
-        let user = self.change(origin.user, tx)?;
-        let start = if user.devices.is_empty() { user.tail } else { user.head };
-        user.devices.push(Device { device: origin.device, registering: false, start, cursor: start });
+        let (start, cursor) = match known {
+            Some(user) => {
+                self.beginning(origin.user, user, self.newest(origin.user, user.tail, tx.store)?, tx)?
+            }
+            None => (0, 0),
+        };
+        let device = Device { start, cursor, seen_day: today, ..Device::new(origin.device) };
+        self.change(origin.user, tx)?;
+        self.add_device(origin.user, device, tx);
         Ok(true)
     }
 
@@ -68,31 +75,25 @@ impl Partition {
 
     fn page(&self, origin: &Origin, after: u64, limit: u32, tx: &Tx<'_>) -> Result<Page, StoreError> {
         let events_max = (limit as usize).clamp(1, limits::CALL_EVENTS_MAX);
-        let mut page = Page { next: after, ..Page::default() };
-        let Some(first) = after.checked_add(1) else { return Ok(page) };
-        let (mut looked_at, mut failed) = (0, None);
-        let first = record::event(self.number, origin.user, first);
-        let last = record::event(self.number, origin.user, u64::MAX);
-        tx.store.scan(&first, &last, &mut |key, value| {
+        let (user, mut page) = (origin.user, Page { next: after, ..Page::default() });
+        let record = self.users.get(user).and_then(|user| user.device(origin.device)).copied();
+        let (rules, now_ms, mut looked_at) = (self.rules, tx.now_ms, 0);
+        self.read_stream(user, (after, u64::MAX), tx.store, &mut |event| {
+            let is_for_it =
+                !event.is_expired(&rules, now_ms) && !record.is_some_and(|device| event.is_before(&device));
+            let view = event.view(user, origin.device).filter(|_| is_for_it);
+            let bytes = view.as_ref().map_or(0, Bytes::len);
             let is_full = page.events.len() >= events_max
-                || !page.events.is_empty() && page.bytes + value.len() > limits::CALL_BYTES_MAX;
-            if is_full || looked_at >= limits::REFILL_EVENTS_MAX {
-                page.more = true;
-                return false;
+                || !page.events.is_empty() && page.bytes + bytes > limits::CALL_BYTES_MAX;
+            page.more = is_full || looked_at >= limits::REFILL_EVENTS_MAX;
+            if !page.more {
+                looked_at += 1;
+                (page.next, page.bytes) = (event.seq, page.bytes + bytes);
+                page.events.extend(view);
             }
-            looked_at += 1;
-            page.next = record::last_u64(key);
-            match window::Origin::of(origin.user, value.clone()) {
-                Ok(window::Origin::Own(by)) if by == origin.device => {}
-                Ok(_) => {
-                    page.bytes += value.len();
-                    page.events.push(value);
-                }
-                Err(error) => failed = Some(error),
-            }
-            failed.is_none()
+            !page.more
         })?;
-        failed.map_or(Ok(page), Err)
+        Ok(page)
     }
 
     pub(super) fn devices(&mut self, origin: &Origin, tx: &mut Tx<'_>) -> Result<(), StoreError> {
@@ -101,17 +102,16 @@ impl Partition {
         let state = |device: &Device| DeviceState {
             device: device.device,
             acknowledged: device.cursor,
-            last_seen_ms: 0,
+            last_seen_ms: u64::from(device.seen_day) * limits::DAY_MS,
             connected: self.sessions.get((origin.user, device.device)).is_some(),
-            one_time_keys: 0,
+            one_time_keys: device.one_time.len() as u32,
         };
         let answer = Answer::Devices(devices.iter().map(state).collect());
         self.answer(origin, answer, tx);
         Ok(())
     }
 
-    /// The device is forgotten; events wait for it no more. Its session, if it has one, is the shard's to close: until it is
-    /// gone nothing it says moves a cursor.
+    /// The device is forgotten, with its session and its keys; events wait for it no more.
     pub(super) fn remove_device(
         &mut self,
         origin: &Origin,
@@ -125,13 +125,12 @@ impl Partition {
             tx.out.error(caller, origin.id, Code::NOT_FOUND, text);
             return Ok(());
         }
-        let number = self.number;
-        let user = self.change(origin.user, tx)?;
-        user.devices.retain(|known| known.device != device);
-        window::trim(number, origin.user, user, tx.batch);
-        if let Some(session) = self.sessions.get((origin.user, device)) {
+        self.drop_keys(origin.user, device, tx);
+        self.change(origin.user, tx)?.devices.retain(|known| known.device != device);
+        self.trim(origin.user, None, tx)?;
+        if let Some(session) = self.take_session((origin.user, device)) {
             let close = Action::Close { code: CLOSE_REMOVED, reason: REMOVED };
-            tx.out.effects.push(Effect { session: session.id, action: close });
+            tx.out.effects.push(Effect { session, action: close });
         }
         tx.out.done(caller, origin.id);
         Ok(())

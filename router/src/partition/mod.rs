@@ -9,9 +9,13 @@ mod ack;
 mod attach;
 mod calls;
 mod forward;
+mod history;
+mod keys;
 mod read;
 mod send;
 mod sessions;
+mod stream;
+mod sweep;
 mod users;
 mod window;
 
@@ -33,6 +37,7 @@ use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
+use sweep::Sweeper;
 use users::Users;
 use window::Window;
 
@@ -79,6 +84,11 @@ impl Output {
         self.effects.push(error(session, reply_to, code, message));
     }
 
+    /// Answers with this Error.
+    pub fn refuse(&mut self, session: SessionId, reply_to: u32, error: Error) {
+        self.frame(session, reply_to, Some(error.into()));
+    }
+
     /// Answers that nothing was stored, and when it may be worth trying again.
     pub fn unavailable(&mut self, session: SessionId, reply_to: u32, retry_after_ms: u32) {
         let message = "nothing was stored, send again".to_owned();
@@ -117,7 +127,7 @@ pub struct Outgoing {
 pub struct Partition {
     number: u16,
     rules: Rules,
-    /// Newest message id without its partition bits: milliseconds << 12 | counter.
+    /// The newest seq: milliseconds << 12 | counter. Message ids are seqs with this partition's number behind them.
     clock: u64,
     clock_dirty: bool,
     /// By partition: the last forward applied from there.
@@ -129,6 +139,8 @@ pub struct Partition {
     users: Users,
     /// Users whose record is `State::Changed`, each once.
     changed: Vec<UserId>,
+    /// The newest event of each user that got one in this batch.
+    appended: FxHashMap<UserId, u64>,
     /// Users with a device that is `registering`, each once.
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
@@ -140,8 +152,11 @@ pub struct Partition {
     undo: Vec<window::Undo>,
     /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
     refill: VecDeque<Key>,
+    /// Numbers of sessions: memory that is used again.
+    numbers: Vec<u32>,
+    sweeper: Sweeper,
     /// All sessions in the table's places below this one are to look for waiting events too.
-    sweep: usize,
+    looks: usize,
 }
 
 impl Partition {
@@ -160,13 +175,16 @@ impl Partition {
             outgoing: vec![Outgoing::default(); usize::from(count)],
             users: Users::default(),
             changed: Vec::new(),
+            appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
             refill: VecDeque::new(),
-            sweep: 0,
+            numbers: Vec::new(),
+            sweeper: Sweeper::default(),
+            looks: 0,
         };
         partition.reload(store)?;
         for outgoing in &mut partition.outgoing {
@@ -204,6 +222,8 @@ impl Partition {
             Body::Send(send) => self.send(send, tx),
             Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
+            Body::KeysPublish(publish) => self.publish_keys(&publish.origin, &publish.keys, tx),
+            Body::KeysFetch(fetch) => self.fetch_keys(&fetch.origin, fetch.user, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
             Body::Taken(taken) => {
@@ -211,6 +231,8 @@ impl Partition {
                 Ok(())
             }
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
+            Body::Tick(_) => self.tick(tx),
+            Body::History(history) => self.history(history, tx),
             Body::Events(events) => self.events(events, tx),
             Body::Devices(devices) => self.devices(&devices.origin, tx),
             Body::RemoveDevice(remove) => self.remove_device(&remove.origin, remove.device, tx),
@@ -219,6 +241,11 @@ impl Partition {
                 Ok(())
             }
         }
+    }
+
+    /// What is done when time has passed, whatever else happens.
+    fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.sweep(tx)
     }
 
     /// Writes the records that this batch changed, and registrations.
@@ -234,6 +261,7 @@ impl Partition {
     pub fn committed(&mut self) {
         self.undo.clear();
         self.inbound_undo.clear();
+        self.appended.clear();
         self.clock_dirty = false;
         self.users_are_stored();
     }
@@ -266,7 +294,8 @@ impl Partition {
         self.undo_in_memory();
         self.reread_users(store)?;
         self.reload(store)?;
-        self.sweep = self.sessions.len();
+        self.sessions.all_are_behind();
+        self.looks = self.sessions.len();
         Ok(())
     }
 
@@ -275,6 +304,7 @@ impl Partition {
     fn undo_in_memory(&mut self) {
         self.undo_sessions();
         self.undo_inbound();
+        self.appended.clear();
         self.clock_dirty = false;
     }
 

@@ -165,6 +165,23 @@ impl Store for FjallStore {
         })
     }
 
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.with("read", |open| {
+            for pair in open.space(first).range(first.bytes()..=last.bytes()).rev() {
+                let (key, value) = pair.into_inner()?;
+                if !visit(&key, Bytes::copy_from_slice(&value)) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.with("commit", |open| {
             open.commit(batch).inspect_err(|_| open.failed.store(true, std::sync::atomic::Ordering::Release))

@@ -83,6 +83,22 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let inner = self.lock();
+        let range = first.bytes().to_vec()..=last.bytes().to_vec();
+        for (key, value) in inner.trees[space_index(first.space())].range(range).rev() {
+            if !visit(key, value.clone()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut inner = self.lock();
         if inner.failing || inner.broken {
