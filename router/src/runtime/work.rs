@@ -107,7 +107,11 @@ impl Item {
 
 /// The refusal of a request past a limit of its user, which is counted here and nowhere else.
 fn limited(request: &Request, throttle: &Throttle) -> Option<Work> {
-    let Request::Frame { session, user, id, body, .. } = request else { return None };
+    let (Request::Frame { session, user, id, body, .. }
+    | Request::Call { session, user, id, call: Call::Frame(body), .. }) = request
+    else {
+        return None;
+    };
     let kind = Kind::of(body)?;
     let retry_after_ms = throttle.check(kind, *user).err()?;
     let message = format!("too many {} by this user; wait", kind.name());
