@@ -59,6 +59,12 @@ pub const THROTTLE_PRUNE_MS: u64 = 100;
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
 /// Requests of one batch, that is of one commit.
 pub const BATCH_REQUESTS_MAX: usize = 2048;
+/// Requests that need no write, as a rule, waiting for a router thread besides. Full: likewise.
+pub const QUEUE_READS_MAX: usize = 8192;
+/// A commit that takes longer than this is a stall: reads are served beside it.
+pub const STALL_MS: u64 = 20;
+/// Reads of a stall that have to wait for its end all the same. More: further ones stay in their queue.
+pub const DEFERRED_MAX: usize = BATCH_REQUESTS_MAX;
 /// Messages between router threads waiting for one of them. Full: the sender keeps them in its outbox on disk.
 pub const QUEUE_PEERS_MAX: usize = 8192;
 /// Forwards read from an outbox and offered to a peer in one go.
@@ -118,6 +124,8 @@ pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// One of fjall's memtables, as fjall counts: 78 bytes a user where 87 are allocated. One for each space takes writes, and a few
 /// more wait to be written out. Small, because millions of users who only connect shall cost no more memory than that.
 pub const STORE_MEMTABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// fjall's threads, which write memtables out and compact. With two, one waits for the other's compaction in a busy loop (fjall 3.1).
+pub const STORE_WORKERS: usize = 1;
 /// fjall's journals, all together.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Torn ends of journals kept beside them, each at most one batch. More: the oldest goes.

@@ -13,6 +13,7 @@ use crate::{
     limits,
     store::Store,
 };
+use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
 
 /// Maps and queues this small keep their memory.
@@ -67,6 +68,14 @@ pub struct Skip {
     pub device: DeviceId,
     /// Its new cursor.
     pub up_to: u64,
+}
+
+impl Undo {
+    fn key(&self) -> Key {
+        match self {
+            Self::Inserted(key, _) | Self::Moved(key, _) | Self::Acked(key, _) => *key,
+        }
+    }
 }
 
 impl Window {
@@ -160,23 +169,42 @@ impl Partition {
     ) -> Result<Vec<Skip>, StoreError> {
         let mut skips = Vec::new();
         let (mut bytes, mut sessions) = (0, 0);
+        // Beside a commit: a session that the batch has moved may have to be moved back.
+        let moved: FxHashSet<Key> = self.undo.iter().map(Undo::key).collect();
+        let mut later = Vec::new();
         while bytes < limits::REFILL_BYTES_MAX
             && sessions < limits::REFILL_SESSIONS_MAX
             && let Some(key) = self.next_refill()
         {
             sessions += 1;
+            if moved.contains(&key) {
+                later.push(key);
+                continue;
+            }
             match self.refill_session(key, store, now_ms, effects) {
                 Ok((read, skip)) => {
                     bytes += read;
                     skips.extend(skip);
                 }
                 Err(error) => {
-                    self.queue_refill(key);
+                    later.push(key);
+                    self.look_later(later);
                     return Err(error);
                 }
             }
         }
+        self.look_later(later);
         Ok(skips)
+    }
+
+    /// Sessions that were taken from the queue and could not be refilled.
+    fn look_later(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            if let Some(window) = self.windows.get_mut(&key) {
+                window.queued = false;
+            }
+            self.queue_refill(key);
+        }
     }
 
     /// Sessions wait for events from disk.
