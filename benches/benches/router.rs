@@ -33,6 +33,7 @@ fn rules() -> Rules {
     Rules {
         heartbeat_s: config.heartbeat_s,
         payload_bytes_max: config.payload_bytes_max,
+        group_members_max: config.group_members_max,
         window_events_max: config.window_events_max,
         window_bytes_max: config.window_bytes_max,
     }

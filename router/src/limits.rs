@@ -27,6 +27,21 @@ pub const READ_MESSAGES_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
 
+/// Members of a group. Full: who would be one more is not added (`TOO_LARGE`).
+pub const GROUP_MEMBERS_MAX: usize = 1024;
+/// A group's name, UTF-8; longer ones are answered `TOO_LARGE`.
+pub const GROUP_NAME_BYTES_MAX: usize = 256;
+/// Groups of one user. Full: who is added to one more leaves it at once.
+pub const GROUPS_OF_USER_MAX: usize = 1024;
+/// Times that somebody was in a group and left it, of which the group's home knows whether a message was his. More: the oldest go,
+/// and READ of what was said then tells nobody.
+pub const FORMER_MEMBERSHIPS_MAX: usize = 16;
+/// Members of the groups that one partition is home of and has at hand, 24 bytes each. Full: the half not used for longest is
+/// dropped after the commit and read again when needed.
+pub const GROUP_MEMBERS_CACHED_MAX: usize = 65_536;
+/// Entries of the rosters that one partition has at hand, 24 bytes each. Full: as above.
+pub const ROSTER_ENTRIES_CACHED_MAX: usize = 131_072;
+
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
 /// Requests of one batch, that is of one commit.

@@ -27,15 +27,50 @@ pub enum Space {
     Marks = 5,
     /// to, seq -> `Forward`; gone once the other partition has it.
     Outbox = 6,
+    /// group -> `GroupRecord`; group, user -> `FormerRecord`.
+    Groups = 7,
+    /// message -> `GroupMessageRecord`; message, user -> nothing, once he has read it.
+    GroupMessages = 8,
+    /// group -> `RosterRecord`.
+    Rosters = 9,
+    /// group, seq -> an event that all of the group's members in the partition see.
+    Feeds = 10,
+    /// user, group -> nothing: the rosters he stands in.
+    Memberships = 11,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Meta, Self::Users, Self::Accounts, Self::Events, Self::Sent, Self::Marks, Self::Outbox];
+    pub const ALL: [Self; 12] = [
+        Self::Meta,
+        Self::Users,
+        Self::Accounts,
+        Self::Events,
+        Self::Sent,
+        Self::Marks,
+        Self::Outbox,
+        Self::Groups,
+        Self::GroupMessages,
+        Self::Rosters,
+        Self::Feeds,
+        Self::Memberships,
+    ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
-        ["meta", "users", "accounts", "events", "sent", "marks", "outbox"][self as usize]
+        [
+            "meta",
+            "users",
+            "accounts",
+            "events",
+            "sent",
+            "marks",
+            "outbox",
+            "groups",
+            "group_messages",
+            "rosters",
+            "feeds",
+            "memberships",
+        ][self as usize]
     }
 }
 
@@ -122,6 +157,41 @@ pub fn mark(partition: u16, receiver: UserId, message: u64) -> Key {
 /// A forward on its way.
 pub fn outbox(partition: u16, to: u16, seq: u64) -> Key {
     Key::new(Space::Outbox, partition).push(&to.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// A group, in its home.
+pub fn group(partition: u16, group: u64) -> Key {
+    Key::new(Space::Groups, partition).push(&group.to_be_bytes())
+}
+
+/// When a user was in a group before.
+pub fn former(partition: u16, group: u64, user: UserId) -> Key {
+    self::group(partition, group).push(&user.to_be_bytes())
+}
+
+/// A message of a group, in the partition that gave it its id.
+pub fn group_message(partition: u16, message: u64) -> Key {
+    Key::new(Space::GroupMessages, partition).push(&message.to_be_bytes())
+}
+
+/// One who has read a message of a group.
+pub fn group_reader(partition: u16, message: u64, user: UserId) -> Key {
+    group_message(partition, message).push(&user.to_be_bytes())
+}
+
+/// Who of a partition is in a group.
+pub fn roster(partition: u16, group: u64) -> Key {
+    Key::new(Space::Rosters, partition).push(&group.to_be_bytes())
+}
+
+/// An event of a group, for its members in a partition.
+pub fn feed(partition: u16, group: u64, seq: u64) -> Key {
+    Key::new(Space::Feeds, partition).push(&group.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// A user stands in a group's roster.
+pub fn membership(partition: u16, user: UserId, group: u64) -> Key {
+    Key::new(Space::Memberships, partition).push(&user.to_be_bytes()).push(&group.to_be_bytes())
 }
 
 /// The big-endian number at the end of a key: the seq of an event or of a forward.

@@ -96,6 +96,7 @@ fn rules() -> Rules {
     Rules {
         heartbeat_s: 1,
         payload_bytes_max: config.payload_bytes_max,
+        group_members_max: 5,
         window_events_max: 3,
         window_bytes_max: 400,
     }

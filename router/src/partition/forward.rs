@@ -98,6 +98,9 @@ impl Partition {
         match body {
             Body::Deliver(message) => self.deliver(message, tx),
             Body::Copy(message) => self.copy(message, tx),
+            Body::Group(event) => self.group_event(event, tx),
+            Body::Leave(leave) => self.leave_group(leave, tx),
+            Body::GroupRead(read) => self.group_read(read, tx),
             Body::Receipt(receipt) => {
                 let body = event::Body::Receipt((*receipt.receipt).clone().into());
                 self.append(receipt.user, body, None, None, tx)

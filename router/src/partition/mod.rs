@@ -7,14 +7,18 @@
 mod account;
 mod ack;
 mod attach;
+mod cache;
 mod forward;
+mod groups;
 mod read;
+mod roster;
 mod send;
 mod sessions;
 mod users;
 mod window;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use groups::{group_home, group_receiver, joining};
 pub use send::receiver;
 pub use window::Skip;
 
@@ -27,7 +31,9 @@ use crate::{
     store::{Batch, Store},
 };
 use buffa::Message;
+use groups::Groups;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
+use roster::Rosters;
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
@@ -131,6 +137,8 @@ pub struct Partition {
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
+    groups: Groups,
+    rosters: Rosters,
     sessions: Sessions,
     /// Of those sessions that have events in flight or are queued in `refill`.
     windows: FxHashMap<Key, Window>,
@@ -160,6 +168,8 @@ impl Partition {
             changed: Vec::new(),
             registering: Vec::new(),
             unplaced: Vec::new(),
+            groups: Groups::default(),
+            rosters: Rosters::default(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
@@ -208,6 +218,7 @@ impl Partition {
                 self.taken(taken.to as u16, taken.up_to, tx);
                 Ok(())
             }
+            Body::Group(command) => self.group_command(command, tx),
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
         }
     }
@@ -226,6 +237,8 @@ impl Partition {
         self.undo.clear();
         self.inbound_undo.clear();
         self.clock_dirty = false;
+        self.groups.committed();
+        self.rosters.committed();
         self.users_are_stored();
     }
 
@@ -233,6 +246,8 @@ impl Partition {
     /// fails later does not take them back. Registrations go with a later batch.
     pub fn settled(&mut self) {
         self.undo.clear();
+        self.groups.settled();
+        self.rosters.settled();
         self.users_are_settled();
     }
 
@@ -255,6 +270,8 @@ impl Partition {
     /// The store cannot be read.
     pub fn recovered(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         self.undo_in_memory();
+        self.groups = Groups::default();
+        self.rosters = Rosters::default();
         self.reread_users(store)?;
         self.reload(store)?;
         self.sweep = self.sessions.len();
@@ -266,6 +283,8 @@ impl Partition {
     fn undo_in_memory(&mut self) {
         self.undo_sessions();
         self.undo_inbound();
+        self.groups.rollback();
+        self.rosters.rollback();
         self.clock_dirty = false;
     }
 

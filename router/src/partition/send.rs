@@ -1,6 +1,6 @@
 //! A message is accepted: checked, de-duplicated, given its place in the conversation.
 
-use super::{Partition, Tx, session_of};
+use super::{Partition, Tx, groups::group_receiver, session_of};
 use crate::{
     api::UserId,
     error::StoreError,
@@ -11,7 +11,8 @@ use crate::{
 use buffa::Message as _;
 use roost_proto::v1::{self, Code, Message, Sent, address::To};
 
-const USER_MAX: UserId = (1 << 63) - 1;
+/// The largest number of a user.
+pub(super) const USER_MAX: UserId = (1 << 63) - 1;
 
 /// What is wrong with a Send, if anything.
 fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, String)> {
@@ -20,9 +21,14 @@ fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, Strin
         Some(To::User(_)) => {
             return Err((Code::MALFORMED, "to.user is not a number from 1 to 2^63-1".into()));
         }
-        Some(To::Group(_)) => return Err((Code::NOT_FOUND, "groups are not served by this version".into())),
-        None => return Err((Code::MALFORMED, "to is missing".into())),
+        // Those have their own way.
+        Some(To::Group(_)) | None => return Err((Code::MALFORMED, "to is missing".into())),
     };
+    check_content(send, payload_bytes_max).map(|()| to)
+}
+
+/// The same of what does not depend on whom it is for.
+pub(super) fn check_content(send: &v1::Send, payload_bytes_max: u32) -> Result<(), (Code, String)> {
     if !(1..=limits::CLIENT_ID_BYTES_MAX).contains(&send.client_id.len()) {
         return Err((Code::MALFORMED, format!("client_id has {} bytes, not 1 to 16", send.client_id.len())));
     }
@@ -37,7 +43,7 @@ fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, Strin
             format!("the payload has {} bytes, at most {payload_bytes_max} are taken", send.payload.len());
         return Err((Code::TOO_LARGE, text));
     }
-    Ok(to)
+    Ok(())
 }
 
 /// Whom a Send is for, where it names a user at all.
@@ -52,6 +58,9 @@ impl Partition {
     /// Runs in the home of the pair, which knows no sessions of users at home elsewhere: the frame of a session that was
     /// replaced meanwhile counts, and its answer is dropped by the shard.
     pub(super) fn send(&mut self, command: &log::Send, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        if let Some(group) = group_receiver(&command.send) {
+            return self.send_to_group(group, command, tx);
+        }
         let origin: &Origin = &command.origin;
         let (session, send) = (session_of(origin), &*command.send);
         let to = match check(send, self.rules.payload_bytes_max) {
@@ -112,7 +121,7 @@ impl Partition {
     }
 
     /// Rises strictly, whatever the clock does: the milliseconds of a clock that stood still or went back are counted on.
-    fn next_id(&mut self, now_ms: u64) -> u64 {
+    pub(super) fn next_id(&mut self, now_ms: u64) -> u64 {
         self.clock = (self.clock + 1).max(now_ms << limits::COUNTER_BITS);
         self.clock_dirty = true;
         (self.clock << limits::PARTITION_BITS) | u64::from(self.number)

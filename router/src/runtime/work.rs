@@ -3,7 +3,7 @@
 use crate::{
     api::{AccountOutcome, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{home, pair_home, receiver},
+    partition::{group_home, group_receiver, home, pair_home, receiver},
 };
 use roost_proto::v1::{Code, client_frame};
 
@@ -37,7 +37,15 @@ pub(super) enum Work {
 /// The partition a request belongs to.
 pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
     match request {
+        Request::Frame { user, body: client_frame::Body::Group(command), .. } => {
+            group_home(command.group, partitions)
+                .filter(|_| command.group != 0)
+                .unwrap_or_else(|| home(*user, partitions))
+        }
         Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
+            if let Some(group) = group_receiver(send) {
+                return group_home(group, partitions).unwrap_or_else(|| home(*user, partitions));
+            }
             receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
         }
         Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
@@ -70,6 +78,7 @@ impl Item {
         match &self.work {
             Work::Apply(Body::Attach(attach)) => attach.origin.as_option(),
             Work::Apply(Body::Send(send)) => send.origin.as_option(),
+            Work::Apply(Body::Group(group)) => group.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
             _ => None,
@@ -109,7 +118,9 @@ fn of_frame(
         Frame::Typing(_) | Frame::Watch(_) if id == 0 => return None,
         Frame::Typing(_) => refuse(Code::FORBIDDEN, "typing notices are not served by this version"),
         Frame::Watch(_) => refuse(Code::FORBIDDEN, "presence is not served by this version"),
-        Frame::Group(_) => refuse(Code::NOT_FOUND, "groups are not served by this version"),
+        Frame::Group(command) => {
+            Work::Apply(log::Group { origin, command: (*command).into(), unknown: 0 }.into())
+        }
         Frame::KeysPublish(_) | Frame::KeysFetch(_) => {
             refuse(Code::FORBIDDEN, "keys are not served by this version")
         }
