@@ -5,7 +5,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use roost_proto::v1;
 use roost_router::{
-    Config, Rules,
+    Config,
     log::{Ack, Attach, Origin, Send, command::Body},
     partition::{Output, Partition, Tx},
     store::{Batch, FjallStore, MemoryStore, Store},
@@ -28,24 +28,14 @@ struct World {
     messages: u64,
 }
 
-fn rules() -> Rules {
-    let config = Config::default();
-    Rules {
-        heartbeat_s: config.heartbeat_s,
-        payload_bytes_max: config.payload_bytes_max,
-        group_members_max: config.group_members_max,
-        window_events_max: config.window_events_max,
-        window_bytes_max: config.window_bytes_max,
-    }
-}
-
 fn origin(user: u64) -> Origin {
     Origin { slot: user as u32, user, device: 1, id: 1, ..Origin::default() }
 }
 
 impl World {
     fn new(store: Box<dyn Store>) -> Self {
-        let partition = Partition::open(0, 1, rules(), &*store).expect("an empty store opens");
+        let partition =
+            Partition::open(0, 1, Config::default().rules(), &*store).expect("an empty store opens");
         let mut world = Self {
             partition,
             store,

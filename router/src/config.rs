@@ -22,6 +22,9 @@ pub struct Config {
     pub window_events_max: usize,
     /// Bytes in flight to a session. Default: 256 KiB.
     pub window_bytes_max: usize,
+    /// Days after which what was not delivered goes, and with it the keys by which a Send that is sent again is known. At least 1.
+    /// Default: 30.
+    pub retention_days: u32,
     /// Requests of one commit. Default: 2048.
     pub batch_requests_max: usize,
     /// Requests waiting for a router thread. Default: 8192.
@@ -42,19 +45,22 @@ impl Config {
             group_members_max: limits::GROUP_MEMBERS_MAX,
             window_events_max: limits::WINDOW_EVENTS_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
+            retention_days: limits::RETENTION_DAYS,
             batch_requests_max: limits::BATCH_REQUESTS_MAX,
             queue_requests_max: limits::QUEUE_REQUESTS_MAX,
             effects_held_max: limits::EFFECTS_HELD_MAX,
         }
     }
 
-    pub(crate) fn rules(&self) -> Rules {
+    /// What partitions decide by.
+    pub fn rules(&self) -> Rules {
         Rules {
             heartbeat_s: self.heartbeat_s,
             payload_bytes_max: self.payload_bytes_max,
             group_members_max: self.group_members_max.max(1),
             window_events_max: self.window_events_max.max(1),
             window_bytes_max: self.window_bytes_max.max(1),
+            retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,
         }
     }
 }
@@ -79,4 +85,6 @@ pub struct Rules {
     pub window_events_max: usize,
     /// Bytes in flight to a session.
     pub window_bytes_max: usize,
+    /// What is older goes.
+    pub retention_ms: u64,
 }

@@ -18,7 +18,10 @@ pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
 /// Events that the first Ack of a session can pass which the session was not sent: those of a session before it, that is
 /// a window and the copies of own messages within. An Ack further ahead is clamped.
 pub const ACK_EVENTS_MAX: u64 = 4096;
-/// Devices of one user. Full: a further device's session gets Error FORBIDDEN and is closed.
+/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with the next.
+pub const TRIM_EVENTS_MAX: usize = 1024;
+/// Devices of one user. Full: one that was away for the time of retention makes room; where there is none, a further device's
+/// session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;
 /// A message's payload; larger ones are answered `TOO_LARGE`.
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
@@ -31,16 +34,30 @@ pub const CLIENT_ID_BYTES_MAX: usize = 16;
 pub const GROUP_MEMBERS_MAX: usize = 1024;
 /// A group's name, UTF-8; longer ones are answered `TOO_LARGE`.
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
-/// Groups of one user. Full: who is added to one more leaves it at once.
-pub const GROUPS_OF_USER_MAX: usize = 1024;
+/// The most that an operator can make of [`GROUP_MEMBERS_MAX`].
+pub const GROUP_MEMBERS_CONFIG_MAX: usize = ROSTER_ENTRIES_MAX / 2;
+/// Groups of one user, and times that he was in one and has not had all that he saw. Full: who is added to one more leaves it at once.
+pub const MEMBERSHIPS_MAX: usize = 1024;
+/// The same of one group.
+pub const MEMBERSHIPS_IN_GROUP_MAX: usize = 8;
+/// Members of a group at home in one partition, and those who were and have not had all that they saw. Full: as above.
+pub const ROSTER_ENTRIES_MAX: usize = 8192;
 /// Times that somebody was in a group and left it, of which the group's home knows whether a message was his. More: the oldest go,
 /// and READ of what was said then tells nobody.
 pub const FORMER_MEMBERSHIPS_MAX: usize = 16;
 /// Members of the groups that one partition is home of and has at hand, 24 bytes each. Full: the half not used for longest is
 /// dropped after the commit and read again when needed.
 pub const GROUP_MEMBERS_CACHED_MAX: usize = 65_536;
-/// Entries of the rosters that one partition has at hand, 24 bytes each. Full: as above.
+/// Entries of the rosters that one partition has at hand, 24 bytes each. Full: as above; the sweep finds what nobody waits for then.
 pub const ROSTER_ENTRIES_CACHED_MAX: usize = 131_072;
+/// Places of a feed's entries kept in memory, 8 bytes each. More: the rest is read from the store when those are gone.
+pub const FEED_LIVE_MAX: usize = 1024;
+/// Keys of a feed read in one go.
+pub const FEED_READ_MAX: usize = 256;
+/// Feeds that wait until it is known which member lacks the oldest entry. Full: the sweep finds them.
+pub const FEEDS_UNWATCHED_MAX: usize = 16_384;
+/// Feeds of those looked at by one Tick.
+pub const FEEDS_WATCHED_AT_ONCE: usize = 64;
 
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
@@ -72,12 +89,25 @@ pub const REGISTRATIONS_COMMIT: usize = 4096;
 /// The longest that a registration waits for a commit.
 pub const REGISTRATIONS_WAIT_MS: u64 = 200;
 
+/// A day, milliseconds.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// What was not delivered, de-duplication keys, and who is told of a Read: days.
+pub const RETENTION_DAYS: u32 = 30;
+/// A status lives this long, whoever has seen it (`roost.proto`, Kind).
+pub const STATUS_MS: u64 = DAY_MS;
+/// Each partition is told at least this often that time passes.
+pub const TICK_MS: u64 = 250;
+/// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.
+pub const SWEEP_KEYS_MAX: usize = 512;
+/// The rest between two passes over a partition's keys.
+pub const SWEEP_REST_MS: u64 = 60 * 60 * 1000;
+
 /// The wait before effects are offered again to a full shard, or forwards to a full peer.
 pub const RETRY_MS: u64 = 1;
 /// The least time between two attempts to bring a failed store back.
 pub const RECOVER_MS: u64 = 250;
 /// A thread looks after its store and its stop flag at least this often.
-pub const IDLE_MS: u64 = 500;
+pub const IDLE_MS: u64 = TICK_MS;
 /// What a stopping thread gives full shards to take their last effects.
 pub const STOP_MS_MAX: u64 = 5_000;
 
@@ -99,6 +129,8 @@ const _: () = assert!((PAYLOAD_BYTES_MAX as usize) < WINDOW_BYTES_MAX);
 const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as usize);
 // A batch cannot make a partition full of registrations, all of which are committed after it.
 const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS_MAX);
+// A group of the largest size fits a partition, also where everybody has just come back.
+const _: () = assert!(GROUP_MEMBERS_MAX <= GROUP_MEMBERS_CONFIG_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
 // 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.

@@ -3,8 +3,9 @@
 
 use crate::{
     api::{DeviceId, UserId},
+    config::Rules,
     error::StoreError,
-    log,
+    limits, log,
 };
 use buffa::Message;
 use bytes::Bytes;
@@ -19,29 +20,31 @@ pub enum Space {
     Users = 1,
     /// user -> password hash, as text.
     Accounts = 2,
-    /// user, seq -> encoded `roost.v1.Event`.
+    /// user, seq -> `StoredEvent`.
     Events = 3,
-    /// sender, `client_id` -> `SentRecord`.
+    /// sender, receiver, `client_id` -> the message's id (u64).
     Sent = 4,
-    /// receiver, message -> `MarkRecord`; gone once read.
+    /// receiver, message -> its sender (u64), who is told once it is read.
     Marks = 5,
     /// to, seq -> `Forward`; gone once the other partition has it.
     Outbox = 6,
+    /// seq, user -> nothing: the statuses among the events, in the order in which they end.
+    Statuses = 7,
     /// group -> `GroupRecord`; group, user -> `FormerRecord`.
-    Groups = 7,
+    Groups = 8,
     /// message -> `GroupMessageRecord`; message, user -> nothing, once he has read it.
-    GroupMessages = 8,
+    GroupMessages = 9,
     /// group -> `RosterRecord`.
-    Rosters = 9,
-    /// group, seq -> an event that all of the group's members in the partition see.
-    Feeds = 10,
-    /// user, group -> nothing: the rosters he stands in.
+    Rosters = 10,
+    /// user -> `MembershipsRecord`.
     Memberships = 11,
+    /// group, seq -> `StoredEvent`, for all of the group's members in the partition.
+    Feeds = 12,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Users,
         Self::Accounts,
@@ -49,11 +52,12 @@ impl Space {
         Self::Sent,
         Self::Marks,
         Self::Outbox,
+        Self::Statuses,
         Self::Groups,
         Self::GroupMessages,
         Self::Rosters,
-        Self::Feeds,
         Self::Memberships,
+        Self::Feeds,
     ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
@@ -65,11 +69,12 @@ impl Space {
             "sent",
             "marks",
             "outbox",
+            "statuses",
             "groups",
             "group_messages",
             "rosters",
-            "feeds",
             "memberships",
+            "feeds",
         ][self as usize]
     }
 }
@@ -96,6 +101,14 @@ impl Key {
         self.bytes[from..from + part.len()].copy_from_slice(part);
         self.len += part.len() as u8;
         self
+    }
+
+    /// The key with these bytes, which a scan of its space gave; cut off where they are none.
+    pub fn from_bytes(space: Space, bytes: &[u8]) -> Self {
+        let len = bytes.len().min(KEY_BYTES_MAX);
+        let mut key = Self { space, len: len as u8, bytes: [0; KEY_BYTES_MAX] };
+        key.bytes[..len].copy_from_slice(&bytes[..len]);
+        key
     }
 
     /// The space it is in.
@@ -149,6 +162,20 @@ pub fn sent(partition: u16, sender: UserId, receiver: UserId, client_id: &[u8]) 
     Key::new(Space::Sent, partition).push(&sender.to_be_bytes()).push(&receiver.to_be_bytes()).push(client_id)
 }
 
+/// A status among the events of a user, or of a group, which stands there with `GROUP` in its number.
+pub fn status(partition: u16, seq: u64, user: UserId) -> Key {
+    Key::new(Space::Statuses, partition).push(&seq.to_be_bytes()).push(&user.to_be_bytes())
+}
+
+/// Where a key names a user or a group, this bit tells that it is a group: no user and no group has a number that large.
+pub const GROUP: u64 = 1 << 63;
+
+/// All keys of a partition in a space are from the first of these to the second.
+pub fn bounds(space: Space, partition: u16) -> (Key, Key) {
+    let first = Key::new(space, partition);
+    (first, first.push(&[u8::MAX; KEY_BYTES_MAX - 2]))
+}
+
 /// A message its receiver has not read.
 pub fn mark(partition: u16, receiver: UserId, message: u64) -> Key {
     Key::new(Space::Marks, partition).push(&receiver.to_be_bytes()).push(&message.to_be_bytes())
@@ -189,15 +216,21 @@ pub fn feed(partition: u16, group: u64, seq: u64) -> Key {
     Key::new(Space::Feeds, partition).push(&group.to_be_bytes()).push(&seq.to_be_bytes())
 }
 
-/// A user stands in a group's roster.
-pub fn membership(partition: u16, user: UserId, group: u64) -> Key {
-    Key::new(Space::Memberships, partition).push(&user.to_be_bytes()).push(&group.to_be_bytes())
+/// The groups whose events a user sees.
+pub fn memberships(partition: u16, user: UserId) -> Key {
+    Key::new(Space::Memberships, partition).push(&user.to_be_bytes())
 }
 
 /// The big-endian number at the end of a key: the seq of an event or of a forward.
 pub fn last_u64(key: &[u8]) -> u64 {
     let (_, tail) = key.split_at(key.len().saturating_sub(8));
     tail.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// One of the numbers of a key, behind its partition; 0 where it has fewer.
+pub fn number_at(key: &[u8], index: usize) -> u64 {
+    let bytes = key.get(2 + 8 * index..10 + 8 * index);
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Reads a stored number.
@@ -222,12 +255,14 @@ pub fn decode<M: Message>(mut value: Bytes) -> Result<M, StoreError> {
 /// A user as the partition works with it.
 #[derive(Clone, Debug, Default)]
 pub struct User {
-    /// seq of the newest event, 0 before the first.
-    pub head: u64,
-    /// Events up to here are deleted; the smallest cursor, once there is a device.
+    /// Events up to here are deleted, but for statuses that live.
     pub tail: u64,
     /// In the order of their first session.
     pub devices: Vec<Device>,
+    /// The memberships in its record of them: groups it is in, and those whose last events it does not have.
+    pub memberships: u32,
+    /// The end of the first of those memberships to end; 0 while none ends.
+    pub leaves: u64,
     /// How it differs from its record.
     pub state: State,
 }
@@ -244,17 +279,31 @@ pub enum State {
     Changed,
 }
 
-/// A device of a user: `start <= cursor <= head`.
+/// A device of a user: `start <= cursor`, but for one that came while statuses lived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Its number.
     pub device: DeviceId,
     /// Its session was welcomed and it is not stored yet.
     pub registering: bool,
-    /// It was never given events up to here.
+    /// It is not given events up to here, but for statuses that lived when it came.
     pub start: u64,
     /// It has everything up to here for good.
     pub cursor: u64,
+    /// When it was last here, in days of Unix time.
+    pub seen_day: u32,
+}
+
+impl Device {
+    /// It was not here within the time of retention: nothing waits for it.
+    pub(crate) fn is_gone(&self, today: u32, rules: &Rules) -> bool {
+        u64::from(today.saturating_sub(self.seen_day)) * limits::DAY_MS > rules.retention_ms
+    }
+
+    /// It was given this event, and has it for good.
+    pub fn has(&self, seq: u64) -> bool {
+        self.start < seq && seq <= self.cursor
+    }
 }
 
 impl User {
@@ -263,14 +312,28 @@ impl User {
         self.devices.iter().find(|known| known.device == device)
     }
 
+    /// Where devices are as many as there may be, the one that was away for longest goes, if it was away for longer than
+    /// anything waits for it.
+    pub(crate) fn make_room(&mut self, today: u32, rules: &Rules) {
+        if self.devices.len() >= limits::DEVICES_MAX
+            && let Some((index, _)) = (self.devices.iter().enumerate())
+                .filter(|(_, device)| device.is_gone(today, rules))
+                .min_by_key(|(_, device)| device.seen_day)
+        {
+            self.devices.remove(index);
+        }
+    }
+
     /// The record of a user.
     pub fn encode(&self) -> Bytes {
         let device = self.devices.iter().map(|d| log::DeviceRecord {
             device: d.device,
             start: d.start,
             cursor: d.cursor,
+            seen_day: d.seen_day,
         });
-        log::UserRecord { head: self.head, tail: self.tail, device: device.collect() }.encode_to_bytes()
+        let (memberships, leaves) = (self.memberships, self.leaves);
+        log::UserRecord { tail: self.tail, device: device.collect(), memberships, leaves }.encode_to_bytes()
     }
 
     /// Reads a record.
@@ -284,7 +347,14 @@ impl User {
             registering: false,
             start: d.start,
             cursor: d.cursor,
+            seen_day: d.seen_day,
         });
-        Ok(Self { head: record.head, tail: record.tail, devices: device.collect(), state: State::Stored })
+        Ok(Self {
+            tail: record.tail,
+            devices: device.collect(),
+            memberships: record.memberships,
+            leaves: record.leaves,
+            state: State::Stored,
+        })
     }
 }

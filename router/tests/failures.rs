@@ -124,6 +124,10 @@ impl Store for LostDisk {
         self.check("scan").and_then(|()| self.memory.scan(first, last, visit))
     }
 
+    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+        self.check("read").and_then(|()| self.memory.last(first, last))
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         if batch.writes().any(|(key, _)| *key == self.trigger) {
             self.state.lock().unwrap().by.get_or_insert(std::thread::current().id());

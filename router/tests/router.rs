@@ -16,8 +16,8 @@ fn a_message_is_answered_delivered_and_survives_a_restart() {
         let alice = Client::attach(&router.handle(), &shards, 10, 1, 1);
         let bob = Client::attach(&router.handle(), &shards, 20, 2, 1);
         assert_eq!(alice.welcome().user, 1);
-        // The message of the round before was not acknowledged, and comes again first.
-        assert_eq!(bob.welcome().head, u64::from(round));
+        // The messages of the rounds before were not acknowledged, and come again first.
+        assert_eq!(bob.welcome().head > bob.welcome().acknowledged, round > 0);
         alice.send(7, 2, &format!("c{round}"), &format!("hello {round}"));
         let sent = alice.sent(7);
         assert!(!sent.duplicate);

@@ -121,6 +121,14 @@ impl ::buffa::Message for Command {
                         += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::Tick(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
                 __buffa::oneof::command::Body::Group(x) => {
                     let __slot = __cache.reserve();
                     let inner = x.compute_size(__cache);
@@ -212,6 +220,14 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::Skip(x) => {
                     ::buffa::types::put_len_delimited_header(
                         10u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Tick(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        11u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -421,6 +437,26 @@ impl ::buffa::Message for Command {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::command::Body::Skip(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            11u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Tick(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Tick(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -1745,7 +1781,7 @@ impl ::buffa::Message for Group {
         self.unknown = 0u64;
     }
 }
-/// Nothing but copies of the device's own messages stands between its cursor and this place.
+/// Nothing that the device is to be told stands between its cursor and this place.
 #[derive(Clone, PartialEq, Default)]
 pub struct Skip {
     /// Field 1: `user`
@@ -1862,6 +1898,70 @@ impl ::buffa::Message for Skip {
         self.device = 0u32;
         self.up_to = 0u64;
     }
+}
+/// Time passes: what has no other occasion is done.
+#[derive(Clone, PartialEq, Default)]
+pub struct Tick {}
+impl ::core::fmt::Debug for Tick {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Tick").finish()
+    }
+}
+impl Tick {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Tick";
+}
+::buffa::impl_default_instance!(Tick);
+impl ::buffa::MessageName for Tick {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Tick";
+    const FULL_NAME: &'static str = "roost.log.v1.Tick";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Tick";
+}
+impl ::buffa::Message for Tick {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let size = 0u64;
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        _buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {}
 }
 /// ---------------------------------------------------------------- between partitions, and in the outbox
 #[derive(Clone, PartialEq, Default)]
@@ -2160,6 +2260,138 @@ pub mod forward {
     use super::*;
     #[doc(inline)]
     pub use super::__buffa::oneof::forward::Body;
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Delivery {
+    /// Field 1: `message`
+    pub message: ::buffa::MessageField<
+        ::roost_proto::v1::Message,
+        ::buffa::Inline<::roost_proto::v1::Message>,
+    >,
+    /// Field 2: `sealed`
+    pub sealed: ::buffa::alloc::vec::Vec<::roost_proto::v1::Sealed>,
+}
+impl ::core::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Delivery")
+            .field("message", &self.message)
+            .field("sealed", &self.sealed)
+            .finish()
+    }
+}
+impl Delivery {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Delivery";
+}
+::buffa::impl_default_instance!(Delivery);
+impl ::buffa::MessageName for Delivery {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Delivery";
+    const FULL_NAME: &'static str = "roost.log.v1.Delivery";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Delivery";
+}
+impl ::buffa::Message for Delivery {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.message.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.message.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        for v in &self.sealed {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.message.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.message.write_to(__cache, buf);
+        }
+        for v in &self.sealed {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.message.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.sealed.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.message = ::buffa::MessageField::none();
+        self.sealed.clear();
+    }
 }
 /// What members see, and who of those at home in the partition came and went with it: the first see it and what follows, the
 /// others nothing after it.
@@ -2857,25 +3089,274 @@ impl ::buffa::Message for ReceiptFor {
     }
 }
 /// ---------------------------------------------------------------- records
+///
+/// An event of a user's stream: a superset of roost.v1.Event, and byte for byte the same where nothing is sealed.
+#[derive(Clone, PartialEq, Default)]
+pub struct StoredEvent {
+    /// Field 1: `seq`
+    pub seq: u64,
+    /// what each device gets in place of the message's payload
+    ///
+    /// Field 100: `sealed`
+    pub sealed: ::buffa::alloc::vec::Vec<::roost_proto::v1::Sealed>,
+    pub body: ::core::option::Option<__buffa::oneof::stored_event::Body>,
+}
+impl ::core::fmt::Debug for StoredEvent {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("StoredEvent")
+            .field("seq", &self.seq)
+            .field("sealed", &self.sealed)
+            .field("body", &self.body)
+            .finish()
+    }
+}
+impl StoredEvent {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.StoredEvent";
+}
+::buffa::impl_default_instance!(StoredEvent);
+impl ::buffa::MessageName for StoredEvent {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "StoredEvent";
+    const FULL_NAME: &'static str = "roost.log.v1.StoredEvent";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.StoredEvent";
+}
+impl ::buffa::Message for StoredEvent {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.seq != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.seq) as u64;
+        }
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::stored_event::Body::Message(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::stored_event::Body::Receipt(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::stored_event::Body::Group(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+            }
+        }
+        for v in &self.sealed {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 2u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.seq != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.seq, buf);
+        }
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::stored_event::Body::Message(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        2u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::stored_event::Body::Receipt(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        3u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::stored_event::Body::Group(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        4u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+            }
+        }
+        for v in &self.sealed {
+            ::buffa::types::put_len_delimited_header(
+                100u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.seq = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::stored_event::Body::Message(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::stored_event::Body::Message(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::stored_event::Body::Receipt(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::stored_event::Body::Receipt(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::stored_event::Body::Group(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::stored_event::Body::Group(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            100u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.sealed.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.seq = 0u64;
+        self.body = ::core::option::Option::None;
+        self.sealed.clear();
+    }
+}
+pub mod stored_event {
+    #[allow(unused_imports)]
+    use super::*;
+    #[doc(inline)]
+    pub use super::__buffa::oneof::stored_event::Body;
+}
 #[derive(Clone, PartialEq, Default)]
 pub struct UserRecord {
-    /// seq of the newest event, 0 before the first
-    ///
-    /// Field 1: `head`
-    pub head: u64,
-    /// events up to here are deleted
+    /// events up to here are deleted, but for statuses that live
     ///
     /// Field 2: `tail`
     pub tail: u64,
     /// Field 3: `device`
     pub device: ::buffa::alloc::vec::Vec<DeviceRecord>,
+    /// in its MembershipsRecord
+    ///
+    /// Field 50: `memberships`
+    pub memberships: u32,
+    /// the end of the first of them to end, 0 while none ends
+    ///
+    /// Field 51: `leaves`
+    pub leaves: u64,
 }
 impl ::core::fmt::Debug for UserRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         f.debug_struct("UserRecord")
-            .field("head", &self.head)
             .field("tail", &self.tail)
             .field("device", &self.device)
+            .field("memberships", &self.memberships)
+            .field("leaves", &self.leaves)
             .finish()
     }
 }
@@ -2906,9 +3387,6 @@ impl ::buffa::Message for UserRecord {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
         let mut size = 0u64;
-        if self.head != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.head) as u64;
-        }
         if self.tail != 0u64 {
             size += 1u64 + ::buffa::types::uint64_encoded_len(self.tail) as u64;
         }
@@ -2920,6 +3398,12 @@ impl ::buffa::Message for UserRecord {
                 += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                     + inner_size as u64;
         }
+        if self.memberships != 0u32 {
+            size += 2u64 + ::buffa::types::uint32_encoded_len(self.memberships) as u64;
+        }
+        if self.leaves != 0u64 {
+            size += 2u64 + ::buffa::types::uint64_encoded_len(self.leaves) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2929,9 +3413,6 @@ impl ::buffa::Message for UserRecord {
     ) {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
-        if self.head != 0u64 {
-            ::buffa::types::put_uint64_field(1u32, self.head, buf);
-        }
         if self.tail != 0u64 {
             ::buffa::types::put_uint64_field(2u32, self.tail, buf);
         }
@@ -2942,6 +3423,12 @@ impl ::buffa::Message for UserRecord {
                 buf,
             );
             v.write_to(__cache, buf);
+        }
+        if self.memberships != 0u32 {
+            ::buffa::types::put_uint32_field(50u32, self.memberships, buf);
+        }
+        if self.leaves != 0u64 {
+            ::buffa::types::put_uint64_field(51u32, self.leaves, buf);
         }
     }
     fn merge_field(
@@ -2955,13 +3442,6 @@ impl ::buffa::Message for UserRecord {
         #[allow(unused_imports)]
         use ::buffa::Enumeration as _;
         match tag.field_number() {
-            1u32 => {
-                ::buffa::encoding::check_wire_type(
-                    tag,
-                    ::buffa::encoding::WireType::Varint,
-                )?;
-                self.head = ::buffa::types::decode_uint64(buf)?;
-            }
             2u32 => {
                 ::buffa::encoding::check_wire_type(
                     tag,
@@ -2981,6 +3461,20 @@ impl ::buffa::Message for UserRecord {
                 ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
                 self.device.push(elem);
             }
+            50u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.memberships = ::buffa::types::decode_uint32(buf)?;
+            }
+            51u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.leaves = ::buffa::types::decode_uint64(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2988,23 +3482,28 @@ impl ::buffa::Message for UserRecord {
         ::core::result::Result::Ok(())
     }
     fn clear(&mut self) {
-        self.head = 0u64;
         self.tail = 0u64;
         self.device.clear();
+        self.memberships = 0u32;
+        self.leaves = 0u64;
     }
 }
 #[derive(Clone, PartialEq, Default)]
 pub struct DeviceRecord {
     /// Field 1: `device`
     pub device: u32,
-    /// the device was never given events up to here
+    /// the device is not given events up to here, but for statuses that lived when it came
     ///
     /// Field 2: `start`
     pub start: u64,
-    /// acknowledged up to here; start \<= cursor \<= head
+    /// acknowledged up to here
     ///
     /// Field 3: `cursor`
     pub cursor: u64,
+    /// when it was last here, in days of Unix time
+    ///
+    /// Field 4: `seen_day`
+    pub seen_day: u32,
 }
 impl ::core::fmt::Debug for DeviceRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -3012,6 +3511,7 @@ impl ::core::fmt::Debug for DeviceRecord {
             .field("device", &self.device)
             .field("start", &self.start)
             .field("cursor", &self.cursor)
+            .field("seen_day", &self.seen_day)
             .finish()
     }
 }
@@ -3051,6 +3551,9 @@ impl ::buffa::Message for DeviceRecord {
         if self.cursor != 0u64 {
             size += 1u64 + ::buffa::types::uint64_encoded_len(self.cursor) as u64;
         }
+        if self.seen_day != 0u32 {
+            size += 1u64 + ::buffa::types::uint32_encoded_len(self.seen_day) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -3068,6 +3571,9 @@ impl ::buffa::Message for DeviceRecord {
         }
         if self.cursor != 0u64 {
             ::buffa::types::put_uint64_field(3u32, self.cursor, buf);
+        }
+        if self.seen_day != 0u32 {
+            ::buffa::types::put_uint32_field(4u32, self.seen_day, buf);
         }
     }
     fn merge_field(
@@ -3102,6 +3608,13 @@ impl ::buffa::Message for DeviceRecord {
                 )?;
                 self.cursor = ::buffa::types::decode_uint64(buf)?;
             }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.seen_day = ::buffa::types::decode_uint32(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -3112,6 +3625,7 @@ impl ::buffa::Message for DeviceRecord {
         self.device = 0u32;
         self.start = 0u64;
         self.cursor = 0u64;
+        self.seen_day = 0u32;
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -3193,187 +3707,6 @@ impl ::buffa::Message for PartitionRecord {
     }
     fn clear(&mut self) {
         self.clock = 0u64;
-    }
-}
-#[derive(Clone, PartialEq, Default)]
-pub struct SentRecord {
-    /// Field 1: `id`
-    pub id: u64,
-    /// Field 2: `sent_at_ms`
-    pub sent_at_ms: u64,
-}
-impl ::core::fmt::Debug for SentRecord {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        f.debug_struct("SentRecord")
-            .field("id", &self.id)
-            .field("sent_at_ms", &self.sent_at_ms)
-            .finish()
-    }
-}
-impl SentRecord {
-    /// Protobuf type URL for this message, for use with `Any::pack` and
-    /// `Any::unpack_if`.
-    ///
-    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
-    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.SentRecord";
-}
-::buffa::impl_default_instance!(SentRecord);
-impl ::buffa::MessageName for SentRecord {
-    const PACKAGE: &'static str = "roost.log.v1";
-    const NAME: &'static str = "SentRecord";
-    const FULL_NAME: &'static str = "roost.log.v1.SentRecord";
-    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.SentRecord";
-}
-impl ::buffa::Message for SentRecord {
-    /// Returns the total encoded size in bytes.
-    ///
-    /// Accumulates in `u64` (which cannot overflow for in-memory
-    /// data) and saturates to `u32` at return, so a message whose
-    /// encoded size exceeds the 2 GiB protobuf limit yields a value
-    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
-    /// points reject, never a silently wrapped size.
-    #[allow(clippy::let_and_return)]
-    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        let mut size = 0u64;
-        if self.id != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.id) as u64;
-        }
-        if self.sent_at_ms != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.sent_at_ms) as u64;
-        }
-        ::buffa::saturate_size(size)
-    }
-    fn write_to(
-        &self,
-        _cache: &mut ::buffa::SizeCache,
-        buf: &mut impl ::buffa::EncodeSink,
-    ) {
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        if self.id != 0u64 {
-            ::buffa::types::put_uint64_field(1u32, self.id, buf);
-        }
-        if self.sent_at_ms != 0u64 {
-            ::buffa::types::put_uint64_field(2u32, self.sent_at_ms, buf);
-        }
-    }
-    fn merge_field(
-        &mut self,
-        tag: ::buffa::encoding::Tag,
-        buf: &mut impl ::buffa::bytes::Buf,
-        ctx: ::buffa::DecodeContext<'_>,
-    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
-        #[allow(unused_imports)]
-        use ::buffa::bytes::Buf as _;
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        match tag.field_number() {
-            1u32 => {
-                ::buffa::encoding::check_wire_type(
-                    tag,
-                    ::buffa::encoding::WireType::Varint,
-                )?;
-                self.id = ::buffa::types::decode_uint64(buf)?;
-            }
-            2u32 => {
-                ::buffa::encoding::check_wire_type(
-                    tag,
-                    ::buffa::encoding::WireType::Varint,
-                )?;
-                self.sent_at_ms = ::buffa::types::decode_uint64(buf)?;
-            }
-            _ => {
-                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
-            }
-        }
-        ::core::result::Result::Ok(())
-    }
-    fn clear(&mut self) {
-        self.id = 0u64;
-        self.sent_at_ms = 0u64;
-    }
-}
-#[derive(Clone, PartialEq, Default)]
-pub struct MarkRecord {
-    /// Field 1: `from`
-    pub from: u64,
-}
-impl ::core::fmt::Debug for MarkRecord {
-    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        f.debug_struct("MarkRecord").field("from", &self.from).finish()
-    }
-}
-impl MarkRecord {
-    /// Protobuf type URL for this message, for use with `Any::pack` and
-    /// `Any::unpack_if`.
-    ///
-    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
-    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MarkRecord";
-}
-::buffa::impl_default_instance!(MarkRecord);
-impl ::buffa::MessageName for MarkRecord {
-    const PACKAGE: &'static str = "roost.log.v1";
-    const NAME: &'static str = "MarkRecord";
-    const FULL_NAME: &'static str = "roost.log.v1.MarkRecord";
-    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MarkRecord";
-}
-impl ::buffa::Message for MarkRecord {
-    /// Returns the total encoded size in bytes.
-    ///
-    /// Accumulates in `u64` (which cannot overflow for in-memory
-    /// data) and saturates to `u32` at return, so a message whose
-    /// encoded size exceeds the 2 GiB protobuf limit yields a value
-    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
-    /// points reject, never a silently wrapped size.
-    #[allow(clippy::let_and_return)]
-    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        let mut size = 0u64;
-        if self.from != 0u64 {
-            size += 1u64 + ::buffa::types::uint64_encoded_len(self.from) as u64;
-        }
-        ::buffa::saturate_size(size)
-    }
-    fn write_to(
-        &self,
-        _cache: &mut ::buffa::SizeCache,
-        buf: &mut impl ::buffa::EncodeSink,
-    ) {
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        if self.from != 0u64 {
-            ::buffa::types::put_uint64_field(1u32, self.from, buf);
-        }
-    }
-    fn merge_field(
-        &mut self,
-        tag: ::buffa::encoding::Tag,
-        buf: &mut impl ::buffa::bytes::Buf,
-        ctx: ::buffa::DecodeContext<'_>,
-    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
-        #[allow(unused_imports)]
-        use ::buffa::bytes::Buf as _;
-        #[allow(unused_imports)]
-        use ::buffa::Enumeration as _;
-        match tag.field_number() {
-            1u32 => {
-                ::buffa::encoding::check_wire_type(
-                    tag,
-                    ::buffa::encoding::WireType::Varint,
-                )?;
-                self.from = ::buffa::types::decode_uint64(buf)?;
-            }
-            _ => {
-                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
-            }
-        }
-        ::core::result::Result::Ok(())
-    }
-    fn clear(&mut self) {
-        self.from = 0u64;
     }
 }
 /// A group in its home; members in the order of joining.
@@ -3919,7 +4252,223 @@ impl ::buffa::Message for GroupMessageRecord {
         self.from = 0u64;
     }
 }
-/// Who of a partition is in a group: sees what is past `after`, up to `until`; 0 while he is in it. One entry each time.
+/// Who of a partition is in a group, by user and by group: he sees what is past `after`, up to `until` (0 while he is in it). One
+/// entry for each time that he came.
+#[derive(Clone, PartialEq, Default)]
+pub struct MembershipsRecord {
+    /// Field 1: `membership`
+    pub membership: ::buffa::alloc::vec::Vec<Membership>,
+}
+impl ::core::fmt::Debug for MembershipsRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("MembershipsRecord")
+            .field("membership", &self.membership)
+            .finish()
+    }
+}
+impl MembershipsRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MembershipsRecord";
+}
+::buffa::impl_default_instance!(MembershipsRecord);
+impl ::buffa::MessageName for MembershipsRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "MembershipsRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.MembershipsRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MembershipsRecord";
+}
+impl ::buffa::Message for MembershipsRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        for v in &self.membership {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        for v in &self.membership {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.membership.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.membership.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Membership {
+    /// Field 1: `group`
+    pub group: u64,
+    /// Field 2: `after`
+    pub after: u64,
+    /// Field 3: `until`
+    pub until: u64,
+}
+impl ::core::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Membership")
+            .field("group", &self.group)
+            .field("after", &self.after)
+            .field("until", &self.until)
+            .finish()
+    }
+}
+impl Membership {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Membership";
+}
+::buffa::impl_default_instance!(Membership);
+impl ::buffa::MessageName for Membership {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Membership";
+    const FULL_NAME: &'static str = "roost.log.v1.Membership";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Membership";
+}
+impl ::buffa::Message for Membership {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
+        if self.after != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.after) as u64;
+        }
+        if self.until != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.until) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.group, buf);
+        }
+        if self.after != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.after, buf);
+        }
+        if self.until != 0u64 {
+            ::buffa::types::put_uint64_field(3u32, self.until, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.after = ::buffa::types::decode_uint64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.until = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.group = 0u64;
+        self.after = 0u64;
+        self.until = 0u64;
+    }
+}
 #[derive(Clone, PartialEq, Default)]
 pub struct RosterRecord {
     /// Field 1: `entry`
@@ -4166,6 +4715,7 @@ pub mod __buffa {
                 Inbound(::buffa::alloc::boxed::Box<super::super::super::Inbound>),
                 Taken(::buffa::alloc::boxed::Box<super::super::super::Taken>),
                 Skip(::buffa::alloc::boxed::Box<super::super::super::Skip>),
+                Tick(::buffa::alloc::boxed::Box<super::super::super::Tick>),
                 Group(::buffa::alloc::boxed::Box<super::super::super::Group>),
             }
             impl ::buffa::Oneof for Body {}
@@ -4260,6 +4810,16 @@ pub mod __buffa {
                     Self::Some(Body::from(v))
                 }
             }
+            impl From<super::super::super::Tick> for Body {
+                fn from(v: super::super::super::Tick) -> Self {
+                    Self::Tick(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Tick> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Tick) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
             impl From<super::super::super::Group> for Body {
                 fn from(v: super::super::super::Group) -> Self {
                     Self::Group(::buffa::alloc::boxed::Box::new(v))
@@ -4276,8 +4836,8 @@ pub mod __buffa {
             use super::*;
             #[derive(Clone, PartialEq, Debug)]
             pub enum Body {
-                Deliver(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
-                Copy(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
+                Deliver(::buffa::alloc::boxed::Box<super::super::super::Delivery>),
+                Copy(::buffa::alloc::boxed::Box<super::super::super::Delivery>),
                 Receipt(::buffa::alloc::boxed::Box<super::super::super::ReceiptFor>),
                 Group(::buffa::alloc::boxed::Box<super::super::super::GroupEvent>),
                 Leave(::buffa::alloc::boxed::Box<super::super::super::GroupLeave>),
@@ -4342,6 +4902,32 @@ pub mod __buffa {
             impl From<::roost_proto::v1::GroupInfo> for Body {
                 fn from(v: ::roost_proto::v1::GroupInfo) -> Self {
                     Self::Info(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+        }
+        pub mod stored_event {
+            #[allow(unused_imports)]
+            use super::*;
+            #[derive(Clone, PartialEq, Debug)]
+            pub enum Body {
+                Message(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
+                Receipt(::buffa::alloc::boxed::Box<::roost_proto::v1::Receipt>),
+                Group(::buffa::alloc::boxed::Box<::roost_proto::v1::GroupInfo>),
+            }
+            impl ::buffa::Oneof for Body {}
+            impl From<::roost_proto::v1::Message> for Body {
+                fn from(v: ::roost_proto::v1::Message) -> Self {
+                    Self::Message(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<::roost_proto::v1::Receipt> for Body {
+                fn from(v: ::roost_proto::v1::Receipt) -> Self {
+                    Self::Receipt(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<::roost_proto::v1::GroupInfo> for Body {
+                fn from(v: ::roost_proto::v1::GroupInfo) -> Self {
+                    Self::Group(::buffa::alloc::boxed::Box::new(v))
                 }
             }
         }

@@ -1,15 +1,11 @@
 //! A device has events for good: its cursor moves, senders hear that their messages were delivered, events go.
 
-use super::{
-    Partition, Tx, session_of,
-    window::{self, InFlight, Mark},
-};
+use super::{Partition, Tx, session_of, sessions::Key, stream::day_of, window::InFlight};
 use crate::{
     api::UserId,
     error::StoreError,
     limits,
     log::{self, Origin},
-    record,
 };
 use roost_proto::v1::{self, Receipt};
 use std::collections::BTreeMap;
@@ -20,69 +16,79 @@ impl Partition {
     /// what the one before it got.
     pub(super) fn ack(&mut self, origin: &Origin, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
-        let Some(session) = self.sessions.get(key).filter(|session| session.id == id) else { return Ok(()) };
-        let sent = session.sent;
+        let Some(place) =
+            self.sessions.get(key).filter(|session| session.id == id).map(|session| session.place)
+        else {
+            return Ok(());
+        };
         self.load(origin.user, tx.store)?;
         let Some(user) = self.users.get(origin.user) else { return Ok(()) };
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
-        let (head, cursor) = (user.head, user.devices[index].cursor);
-        let reach = if sent > cursor { sent } else { cursor + limits::ACK_EVENTS_MAX };
-        let up_to = up_to.min(head).min(reach);
+        let cursor = user.devices[index].cursor;
+        let was_sent = place.sent() > cursor || !place.is_behind();
+        let (mut acked, up_to) = if was_sent {
+            let up_to = up_to.min(place.sent().max(cursor));
+            (self.take_acked(key, up_to), up_to)
+        } else {
+            let (acked, up_to) = self.sent_before(key, cursor, up_to, tx)?;
+            self.take_acked(key, up_to);
+            (acked, up_to)
+        };
+        // A batch that failed and was stored all the same may have moved the cursor past some.
+        acked.retain(|event| event.seq > cursor);
+        // What was passed over and follows needs no Ack of its own.
+        let passed =
+            self.sessions.get(key).filter(|_| self.nothing_in_flight(key)).map_or(0, |s| s.place.sent());
+        let up_to = up_to.max(passed);
         if up_to > cursor {
-            let acked = self.take_acked(key, up_to);
-            let delivered = self.first_deliveries(origin.user, index, cursor, up_to, &acked, tx)?;
-            let number = self.number;
-            // Own messages that follow need no Ack of their own.
-            let passed =
-                self.sessions.get(key).filter(|_| self.nothing_in_flight(key)).map(|session| session.sent);
+            let delivered = self.first_deliveries(origin.user, index, &acked);
+            let today = day_of(tx.now_ms);
             let user = self.change(origin.user, tx)?;
-            user.devices[index].cursor = up_to.max(passed.unwrap_or(0));
-            window::trim(number, origin.user, user, tx.batch);
+            let is_all = was_sent && user.devices.len() == 1 && !place.has_passed();
+            let device = &mut user.devices[index];
+            (device.cursor, device.seen_day) = (up_to, today);
+            self.trim(origin.user, is_all.then_some(&acked[..]), tx)?;
             self.tell_senders(origin.user, v1::Mark::DELIVERED, delivered, tx)?;
         }
-        if self.sessions.get(key).is_some_and(|session| session.sent < head) {
+        if self.sessions.get(key).is_some_and(|session| session.place.is_behind()) {
             self.queue_refill(key);
         }
         tx.out.done(id, origin.id);
         Ok(())
     }
 
-    /// By sender: the messages in (cursor, `up_to`] that no other device of the user had before.
-    fn first_deliveries(
+    /// The events after a cursor that a session before this one may have been sent, and the newest of them that is
+    /// acknowledged.
+    fn sent_before(
         &self,
-        user_id: UserId,
-        index: usize,
+        (user, device): Key,
         cursor: u64,
         up_to: u64,
-        acked: &[InFlight],
         tx: &Tx<'_>,
-    ) -> Result<BTreeMap<UserId, Vec<u64>>, StoreError> {
-        let mut by_sender: BTreeMap<UserId, Vec<u64>> = BTreeMap::new();
-        let devices = self.users.get(user_id).map_or(&[][..], |user| &user.devices);
-        let mut acked = acked.iter().peekable();
-        for seq in cursor + 1..=up_to {
-            let known = acked.next_if(|event| event.seq == seq);
-            let others = devices.iter().enumerate().filter(|(other, _)| *other != index);
-            if others.into_iter().any(|(_, d)| d.start < seq && seq <= d.cursor) {
-                continue;
+    ) -> Result<(Vec<InFlight>, u64), StoreError> {
+        let (mut events, mut newest, mut left) = (Vec::new(), cursor, limits::ACK_EVENTS_MAX);
+        self.read_stream(user, (cursor, up_to), tx.store, &mut |event| {
+            newest = event.seq;
+            if event.view(user, device).is_some() {
+                events.push(InFlight::new(&event, user, 0));
             }
-            let mark = match known {
-                Some(event) => event.mark,
-                // Acknowledged by a session that did not see it: the one before it did.
-                None => self.stored_mark(user_id, seq, tx)?,
-            };
-            if let Some(mark) = mark {
+            left -= 1;
+            left > 0
+        })?;
+        Ok((events, newest))
+    }
+
+    /// By sender: those of the messages that no other device of the user had before.
+    fn first_deliveries(&self, user: UserId, index: usize, acked: &[InFlight]) -> BTreeMap<UserId, Vec<u64>> {
+        let mut by_sender: BTreeMap<UserId, Vec<u64>> = BTreeMap::new();
+        let devices = self.users.get(user).map_or(&[][..], |user| &user.devices);
+        for event in acked {
+            let mut others = devices.iter().enumerate().filter(|(other, _)| *other != index);
+            if let Some(mark) = event.mark.filter(|_| !others.any(|(_, other)| other.has(event.seq))) {
                 by_sender.entry(mark.from).or_default().push(mark.message);
             }
         }
-        Ok(by_sender)
-    }
-
-    fn stored_mark(&self, user: UserId, seq: u64, tx: &Tx<'_>) -> Result<Option<Mark>, StoreError> {
-        match tx.batch.get(tx.store, &record::event(self.number, user, seq))? {
-            Some(event) => Ok(window::Origin::of(user, event)?.mark()),
-            None => Ok(None),
-        }
+        by_sender
     }
 
     /// One Receipt a sender, however many messages it is about.

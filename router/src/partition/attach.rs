@@ -1,8 +1,12 @@
 //! Sessions come and go.
 
-use super::{Partition, Tx, error, frame, session_of, sessions::Session};
+use super::{
+    Partition, Tx, error, frame, session_of,
+    sessions::{Place, Session},
+    stream::day_of,
+};
 use crate::{
-    api::{Action, Effect},
+    api::{Action, Effect, UserId},
     error::StoreError,
     limits,
     log::Origin,
@@ -20,19 +24,34 @@ const TOO_MANY_DEVICES: &str = "this user has too many devices";
 
 /// What an Attach finds.
 struct Found {
-    /// Of the device, or where it starts.
+    /// Of the device, or where it begins.
     cursor: u64,
+    /// The device is not given events up to here.
+    start: u64,
     head: u64,
-    /// The device is not registered.
-    is_new: bool,
+    kind: Kind,
+    /// Its user has no other device.
+    is_alone: bool,
     /// Nothing of what is told waits for a commit.
     at_once: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of a user that is not known.
+    First,
+    /// Not registered.
+    New,
+    /// Registered, and last seen on another day.
+    Seen,
+    /// Registered.
+    Known,
+}
+
 impl Partition {
-    /// Welcome, then what the device has not acknowledged. Writes nothing for a device that was here before. The Welcome
-    /// leaves at once, unless it tells what a command before it in the batch has changed: nobody waits for the registration of
-    /// a new device (docs/decisions/0008-attach-without-waiting.md).
+    /// Welcome, then what the device has not acknowledged. Writes nothing for a device that was here before on the same day. The
+    /// Welcome leaves at once, unless it tells what a command before it in the batch has changed: nobody waits for the
+    /// registration of a new device (docs/decisions/0008-attach-without-waiting.md).
     pub(super) fn attach(&mut self, origin: &Origin, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let session = session_of(origin);
         let stored = match self.users.get(origin.user) {
@@ -40,8 +59,8 @@ impl Partition {
             None => self.stored(origin.user, tx.store)?,
         };
         let record = stored.as_ref().or_else(|| self.users.get(origin.user));
-        let is_known = record.is_some();
-        let Some(found) = self.find(record, origin) else {
+        let today = day_of(tx.now_ms);
+        let Some(found) = self.find(record, origin, tx)? else {
             let unchanged = record.is_none_or(|record| record.state != State::Changed);
             let close = Action::Close { code: CLOSE_POLICY, reason: TOO_MANY_DEVICES };
             let effects =
@@ -49,45 +68,87 @@ impl Partition {
             if unchanged { &mut tx.out.at_once } else { &mut tx.out.effects }.extend(effects);
             return Ok(());
         };
-        match (found.is_new, found.at_once) {
-            (true, true) => {
-                self.register(origin.user, stored, origin.device, found.cursor);
-                if !is_known {
+        let (start, cursor) = (found.start, found.cursor);
+        let device =
+            Device { device: origin.device, registering: found.at_once, start, cursor, seen_day: today };
+        match found.kind {
+            Kind::First | Kind::New if found.at_once => {
+                self.register(origin.user, stored, device);
+                if found.kind == Kind::First {
                     tx.out.registered.push(origin.user);
                 }
             }
-            (true, false) => {
-                let (start, user) = (found.cursor, self.change(origin.user, tx)?);
-                let device = Device { device: origin.device, registering: false, start, cursor: start };
+            Kind::First | Kind::New => {
+                let rules = self.rules;
+                let user = self.change(origin.user, tx)?;
+                user.make_room(today, &rules);
                 user.devices.push(device);
             }
-            (false, _) => {}
+            Kind::Seen => self.seen(origin.user, stored, origin.device, today),
+            Kind::Known => {}
+        }
+        if !found.is_alone {
+            self.have_company(origin.user);
         }
         self.welcome(origin, &found, tx);
         Ok(())
     }
 
     /// None: it is new and there is no room for it.
-    fn find(&self, record: Option<&User>, origin: &Origin) -> Option<Found> {
+    fn find(&self, record: Option<&User>, origin: &Origin, tx: &Tx<'_>) -> Result<Option<Found>, StoreError> {
+        let has_room = self.registrations() < limits::REGISTRATIONS_MAX;
         let Some(record) = record else {
-            let at_once = self.registrations() < limits::REGISTRATIONS_MAX;
-            return Some(Found { cursor: 0, head: 0, is_new: true, at_once });
+            let (kind, is_alone) = (Kind::First, true);
+            return Ok(Some(Found { cursor: 0, start: 0, head: 0, kind, is_alone, at_once: has_room }));
         };
-        let (head, unchanged) = (record.head, record.state != State::Changed);
+        let head = self.newest(origin.user, record, tx)?;
+        let unchanged = record.state != State::Changed && head <= self.stored_clock;
+        let is_alone = record.devices.iter().all(|device| device.device == origin.device);
+        let today = day_of(tx.now_ms);
         if let Some(device) = record.device(origin.device) {
-            return Some(Found { cursor: device.cursor, head, is_new: false, at_once: unchanged });
+            let (cursor, start) = (device.cursor, device.start);
+            // A day that cannot be noted now is noted with the next change.
+            let is_noted = device.seen_day == today || !has_room;
+            let kind = if is_noted { Kind::Known } else { Kind::Seen };
+            return Ok(Some(Found {
+                cursor,
+                start,
+                head: head.max(cursor),
+                kind,
+                is_alone,
+                at_once: unchanged,
+            }));
         }
-        // What waited for the user goes to the first device; one that comes later starts with what is new.
-        let cursor = if record.devices.is_empty() { record.tail } else { head };
-        let at_once = unchanged && self.registrations() < limits::REGISTRATIONS_MAX;
-        let has_room = record.devices.len() < limits::DEVICES_MAX;
-        has_room.then_some(Found { cursor, head, is_new: true, at_once })
+        if record.devices.len() >= limits::DEVICES_MAX
+            && !record.devices.iter().any(|device| device.is_gone(today, &self.rules))
+        {
+            return Ok(None);
+        }
+        // What waited for the user goes to the first device; one that comes later starts with what is new, and with the
+        // statuses that live.
+        let (start, cursor) = if record.devices.is_empty() {
+            (record.tail, record.tail)
+        } else {
+            (head, self.before_living_statuses(origin.user, head, tx)?)
+        };
+        Ok(Some(Found { cursor, start, head, kind: Kind::New, is_alone, at_once: unchanged && has_room }))
+    }
+
+    /// None of the user's sessions is that of an only device.
+    fn have_company(&mut self, user: UserId) {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.sessions.of(user, &mut numbers);
+        for number in &numbers {
+            self.sessions.number_mut(*number).place.set_alone(false);
+        }
+        self.numbers = numbers;
     }
 
     fn welcome(&mut self, origin: &Origin, found: &Found, tx: &mut Tx<'_>) {
         let id = session_of(origin);
-        let (user, device, sent) = (origin.user, origin.device, found.cursor);
-        let old = self.insert_session(Session { user, sent, id, device }, found.at_once);
+        let (user, device, is_behind) = (origin.user, origin.device, found.cursor < found.head);
+        let place = Place::new(found.cursor, is_behind, found.is_alone);
+        let old = self.insert_session(Session { user, place, id, device }, found.at_once);
         let effects = if found.at_once { &mut tx.out.at_once } else { &mut tx.out.effects };
         if let Some(old) = old.filter(|old| *old != id) {
             let reason = "replaced by a newer connection of the same device";
@@ -104,7 +165,7 @@ impl Partition {
             one_time_keys: 0,
         };
         effects.push(frame(id, 0, Some(welcome.into())));
-        if found.cursor < found.head {
+        if is_behind {
             self.queue_refill((user, device));
         }
     }

@@ -43,17 +43,29 @@ impl<V: Weigh> Cache<V> {
         self.weight += weight;
     }
 
-    pub(super) fn remove(&mut self, number: u64) {
-        self.old.remove(&number);
-        self.young.remove(&number);
+    /// As it is, without making it young.
+    pub(super) fn peek(&self, number: u64) -> Option<&V> {
+        self.young.get(&number).or_else(|| self.old.get(&number))
     }
 
-    /// The old ones go where the young ones weigh half of `weight_max`. Each must be as it is stored.
-    pub(super) fn age(&mut self, weight_max: usize) {
-        if self.weight > weight_max / 2 {
-            self.old = std::mem::take(&mut self.young);
+    pub(super) fn remove(&mut self, number: u64) -> Option<V> {
+        self.old.remove(&number).or_else(|| self.young.remove(&number))
+    }
+
+    /// All that are at hand.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.young.keys().chain(self.old.keys()).copied()
+    }
+
+    /// The old ones go where the young ones weigh half of `weight_max`, and are returned. Each must be as it is stored.
+    pub(super) fn age(&mut self, weight_max: usize) -> impl Iterator<Item = (u64, V)> + use<V> {
+        let goes = if self.weight > weight_max / 2 {
             self.weight = 0;
-        }
+            std::mem::replace(&mut self.old, std::mem::take(&mut self.young))
+        } else {
+            FxHashMap::default()
+        };
+        goes.into_iter()
     }
 }
 
@@ -73,7 +85,7 @@ mod tests {
         for number in 0..1000 {
             cache.put(number, number);
             assert_eq!(cache.get(0), Some(&mut 0_u64));
-            cache.age(100);
+            drop(cache.age(100));
             assert!(cache.young.len() + cache.old.len() <= 102);
         }
         assert_eq!(cache.get(1), None);

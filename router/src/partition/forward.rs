@@ -1,14 +1,18 @@
 //! What partitions tell each other, exactly once: an outbox at the source, a cursor at the target.
 
-use super::{Output, Partition, Tx, home, window::Mark};
+use super::{
+    Output, Partition, Tx, home,
+    sessions::{Key, Session},
+    stream,
+};
 use crate::{
     api::UserId,
     error::StoreError,
-    log::{self, forward::Body},
-    record::{self, User},
+    log::{self, Delivery, forward::Body, stored_event},
+    record,
 };
 use buffa::Message as _;
-use roost_proto::v1::{Message, event};
+use roost_proto::v1::address::To;
 
 impl Partition {
     /// Applies it here where the user is at home here, and leaves it to the runtime otherwise.
@@ -96,38 +100,55 @@ impl Partition {
 
     fn take(&mut self, body: &Body, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         match body {
-            Body::Deliver(message) => self.deliver(message, tx),
-            Body::Copy(message) => self.copy(message, tx),
+            Body::Deliver(delivery) => self.deliver(delivery, tx),
+            Body::Copy(delivery) => self.copy(delivery, tx),
             Body::Group(event) => self.group_event(event, tx),
             Body::Leave(leave) => self.leave_group(leave, tx),
             Body::GroupRead(read) => self.group_read(read, tx),
             Body::Receipt(receipt) => {
-                let body = event::Body::Receipt((*receipt.receipt).clone().into());
-                self.append(receipt.user, body, None, None, tx)
+                let body = stored_event::Body::Receipt((*receipt.receipt).clone().into());
+                self.append(receipt.user, body, Vec::new(), tx).map(|_| ())
             }
         }
     }
 
-    fn deliver(&mut self, message: &Message, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        use roost_proto::v1::address::To;
+    fn deliver(&mut self, delivery: &Delivery, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let message = &*delivery.message;
         let Some(To::User(user)) = message.to.as_option().and_then(|address| address.to.as_ref()) else {
             return Ok(());
         };
-        let record = log::MarkRecord { from: message.from };
-        tx.batch.put(record::mark(self.number, *user, message.id), record.encode_to_bytes());
-        let mark = Mark { message: message.id, from: message.from };
-        self.append(*user, event::Body::Message(message.clone().into()), None, Some(mark), tx)
+        tx.batch.put_number(record::mark(self.number, *user, message.id), message.from);
+        self.append(*user, stream::message(message.clone()), delivery.sealed.clone(), tx).map(|_| ())
     }
 
-    /// For the sender's other devices; nothing where there is none.
-    fn copy(&mut self, message: &Message, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        self.load(message.from, tx.store)?;
-        let others = |user: &User| user.devices.iter().any(|d| d.device != message.from_device);
-        if !self.users.get(message.from).is_some_and(others) {
+    /// For the sender's other devices; nothing where there is none. A sender is known from then on.
+    fn copy(&mut self, delivery: &Delivery, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let message = &*delivery.message;
+        let key = (message.from, message.from_device);
+        if self.sessions.get(key).is_some_and(|session| session.place.is_alone()) {
             return Ok(());
         }
-        let body = event::Body::Message(message.clone().into());
-        self.append(message.from, body, Some(message.from_device), None, tx)
+        if !self.load(message.from, tx.store)? {
+            self.change(message.from, tx)?;
+        }
+        let is_for_others = delivery.sealed.iter().all(|sealed| sealed.user != message.from);
+        let Some(user) = self.users.get(message.from) else { return Ok(()) };
+        if user.devices.iter().all(|device| device.device == message.from_device)
+            || is_for_others && !delivery.sealed.is_empty()
+        {
+            return Ok(());
+        }
+        let seq = self.append(message.from, stream::message(message.clone()), delivery.sealed.clone(), tx)?;
+        self.pass_own(key, seq, tx)
+    }
+
+    /// What a device said itself has its place in its stream: the cursor of one that has all before it moves over it.
+    pub(super) fn pass_own(&mut self, key: Key, seq: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let passed = |session: &Session| session.place.sent() == seq && !session.place.is_behind();
+        if self.sessions.get(key).is_some_and(passed) && self.nothing_in_flight(key) {
+            self.skip(key.0, key.1, seq, tx)?;
+        }
+        Ok(())
     }
 }
 

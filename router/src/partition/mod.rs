@@ -8,14 +8,18 @@ mod account;
 mod ack;
 mod attach;
 mod cache;
+mod feed;
 mod forward;
 mod groups;
 mod read;
 mod roster;
 mod send;
 mod sessions;
+mod stream;
+mod sweep;
 mod users;
 mod window;
+mod witness;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
 pub use groups::{group_home, group_receiver, joining};
@@ -37,6 +41,7 @@ use roster::Rosters;
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
+use sweep::Sweeper;
 use users::Users;
 use window::Window;
 
@@ -121,9 +126,10 @@ pub struct Outgoing {
 pub struct Partition {
     number: u16,
     rules: Rules,
-    /// Newest message id without its partition bits: milliseconds << 12 | counter.
+    /// The newest seq: milliseconds << 12 | counter. Message ids are seqs with this partition's number behind them.
     clock: u64,
-    clock_dirty: bool,
+    /// The same as it is stored: what is past it is of this batch.
+    stored_clock: u64,
     /// By partition: the last forward applied from there.
     inbound: Vec<u64>,
     /// What this batch moved of those: from, where it stood before; newest last.
@@ -133,12 +139,16 @@ pub struct Partition {
     users: Users,
     /// Users whose record is `State::Changed`, each once.
     changed: Vec<UserId>,
+    /// The newest event of each user that got one in this batch.
+    appended: FxHashMap<UserId, u64>,
     /// Users with a device that is `registering`, each once.
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
     groups: Groups,
     rosters: Rosters,
+    /// Users: memory that is used again.
+    members: Vec<UserId>,
     sessions: Sessions,
     /// Of those sessions that have events in flight or are queued in `refill`.
     windows: FxHashMap<Key, Window>,
@@ -146,8 +156,11 @@ pub struct Partition {
     undo: Vec<window::Undo>,
     /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
     refill: VecDeque<Key>,
+    /// Numbers of sessions: memory that is used again.
+    numbers: Vec<u32>,
+    sweeper: Sweeper,
     /// All sessions in the table's places below this one are to look for waiting events too.
-    sweep: usize,
+    looks: usize,
 }
 
 impl Partition {
@@ -160,21 +173,25 @@ impl Partition {
             number,
             rules,
             clock: 0,
-            clock_dirty: false,
+            stored_clock: 0,
             inbound: vec![0; usize::from(count)],
             inbound_undo: Vec::new(),
             outgoing: vec![Outgoing::default(); usize::from(count)],
             users: Users::default(),
             changed: Vec::new(),
+            appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
             groups: Groups::default(),
             rosters: Rosters::default(),
+            members: Vec::new(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
             refill: VecDeque::new(),
-            sweep: 0,
+            numbers: Vec::new(),
+            sweeper: Sweeper::default(),
+            looks: 0,
         };
         partition.reload(store)?;
         for outgoing in &mut partition.outgoing {
@@ -220,13 +237,20 @@ impl Partition {
             }
             Body::Group(command) => self.group_command(command, tx),
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
+            Body::Tick(_) => self.tick(tx),
         }
+    }
+
+    /// What is done when time has passed, whatever else happens.
+    fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.watch_feeds(tx)?;
+        self.sweep(tx)
     }
 
     /// Writes the records that this batch changed, and registrations.
     pub fn flush(&self, batch: &mut Batch) {
         self.flush_users(batch);
-        if self.clock_dirty {
+        if self.clock != self.stored_clock {
             let record = log::PartitionRecord { clock: self.clock };
             batch.put(record::clock(self.number), record.encode_to_bytes());
         }
@@ -236,7 +260,8 @@ impl Partition {
     pub fn committed(&mut self) {
         self.undo.clear();
         self.inbound_undo.clear();
-        self.clock_dirty = false;
+        self.appended.clear();
+        self.stored_clock = self.clock;
         self.groups.committed();
         self.rosters.committed();
         self.users_are_stored();
@@ -271,10 +296,11 @@ impl Partition {
     pub fn recovered(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         self.undo_in_memory();
         self.groups = Groups::default();
-        self.rosters = Rosters::default();
+        self.rosters.forget();
         self.reread_users(store)?;
         self.reload(store)?;
-        self.sweep = self.sessions.len();
+        self.sessions.all_are_behind();
+        self.looks = self.sessions.len();
         Ok(())
     }
 
@@ -285,13 +311,15 @@ impl Partition {
         self.undo_inbound();
         self.groups.rollback();
         self.rosters.rollback();
-        self.clock_dirty = false;
+        self.appended.clear();
+        self.stored_clock = self.clock;
     }
 
     fn reload(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let clock = store.get(&record::clock(self.number))?;
         let clock = clock.map(record::decode::<log::PartitionRecord>).transpose()?;
         self.clock = clock.map_or(0, |record| record.clock);
+        self.stored_clock = self.clock;
         for other in 0..self.outgoing.len() {
             let peer = other as u16;
             self.inbound[other] = record::number(store.get(&record::inbound(self.number, peer))?)?;

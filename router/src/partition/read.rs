@@ -1,12 +1,7 @@
 //! The user has read messages: their senders hear it, once.
 
 use super::{Partition, Tx, session_of};
-use crate::{
-    error::StoreError,
-    limits,
-    log::{self, Origin},
-    record,
-};
+use crate::{error::StoreError, limits, log::Origin, record};
 use roost_proto::v1::{self, Code};
 use std::collections::BTreeMap;
 
@@ -36,9 +31,9 @@ impl Partition {
         for message in messages {
             let key = record::mark(self.number, origin.user, *message);
             if let Some(value) = tx.batch.get(tx.store, &key)? {
-                let record: log::MarkRecord = record::decode(value)?;
+                let from = record::number(Some(value))?;
                 tx.batch.delete(key);
-                read.entry(record.from).or_default().push(*message);
+                read.entry(from).or_default().push(*message);
             } else {
                 elsewhere.push(*message);
             }

@@ -1,15 +1,15 @@
 //! A message is accepted: checked, de-duplicated, given its place in the conversation.
 
-use super::{Partition, Tx, groups::group_receiver, session_of};
+use super::{Partition, Tx, groups::group_receiver, session_of, stream::time_of};
 use crate::{
     api::UserId,
     error::StoreError,
     limits,
-    log::{self, Origin, SentRecord},
+    log::{self, Delivery, Origin},
     record,
 };
-use buffa::Message as _;
-use roost_proto::v1::{self, Code, Message, Sent, address::To};
+use roost_proto::v1::{self, Code, Message, Sealed, Sent, address::To};
+use rustc_hash::FxHashSet;
 
 /// The largest number of a user.
 pub(super) const USER_MAX: UserId = (1 << 63) - 1;
@@ -35,13 +35,39 @@ pub(super) fn check_content(send: &v1::Send, payload_bytes_max: u32) -> Result<(
     if send.kind.is_unknown() {
         return Err((Code::MALFORMED, format!("kind {} is unknown", send.kind.to_i32())));
     }
-    if !send.sealed.is_empty() {
-        return Err((Code::FORBIDDEN, "sealed payloads are not served by this version".into()));
-    }
-    if send.payload.len() > payload_bytes_max as usize {
-        let text =
-            format!("the payload has {} bytes, at most {payload_bytes_max} are taken", send.payload.len());
+    check_sealed(send)?;
+    let bytes = send.sealed.iter().map(|sealed| sealed.ciphertext.len()).max().unwrap_or(send.payload.len());
+    if bytes > payload_bytes_max as usize {
+        let text = format!("the payload has {bytes} bytes, at most {payload_bytes_max} are taken");
         return Err((Code::TOO_LARGE, text));
+    }
+    Ok(())
+}
+
+/// Whether what is sealed for devices reaches the one it is for, and nobody else's is among it.
+fn check_sealed_for(send: &v1::Send, from: UserId, to: UserId) -> Result<(), (Code, String)> {
+    if let Some(other) = send.sealed.iter().find(|sealed| ![from, to].contains(&sealed.user)) {
+        return Err((
+            Code::MALFORMED,
+            format!("sealed names user {}, who is not in this conversation", other.user),
+        ));
+    }
+    if !send.sealed.is_empty() && send.sealed.iter().all(|sealed| sealed.user != to) {
+        return Err((Code::MALFORMED, format!("nothing is sealed for user {to}")));
+    }
+    Ok(())
+}
+
+fn check_sealed(send: &v1::Send) -> Result<(), (Code, String)> {
+    if !send.sealed.is_empty() && !send.payload.is_empty() {
+        return Err((Code::MALFORMED, "a message has a payload or is sealed, not both".into()));
+    }
+    let mut devices = FxHashSet::default();
+    for sealed in &send.sealed {
+        if !devices.insert((sealed.user, sealed.device)) {
+            let text = format!("sealed names device {} of user {} twice", sealed.device, sealed.user);
+            return Err((Code::MALFORMED, text));
+        }
     }
     Ok(())
 }
@@ -63,7 +89,9 @@ impl Partition {
         }
         let origin: &Origin = &command.origin;
         let (session, send) = (session_of(origin), &*command.send);
-        let to = match check(send, self.rules.payload_bytes_max) {
+        let checked = check(send, self.rules.payload_bytes_max)
+            .and_then(|to| check_sealed_for(send, origin.user, to).map(|()| to));
+        let to = match checked {
             Ok(to) => to,
             Err((code, text)) => {
                 tx.out.error(session, origin.id, code, text);
@@ -72,14 +100,8 @@ impl Partition {
         };
         let key = record::sent(self.number, origin.user, to, &send.client_id);
         if let Some(value) = tx.batch.get(tx.store, &key)? {
-            let first: SentRecord = record::decode(value)?;
-            let sent = Sent {
-                id: first.id,
-                client_id: send.client_id.clone(),
-                sent_at_ms: first.sent_at_ms,
-                duplicate: true,
-            };
-            tx.out.frame(session, origin.id, Some(sent.into()));
+            let id = record::number(Some(value))?;
+            tx.out.frame(session, origin.id, Some(answer(id, send, true).into()));
             return Ok(());
         }
         if !command.receiver_known && to != origin.user {
@@ -87,9 +109,8 @@ impl Partition {
             return Ok(());
         }
         let id = self.next_id(tx.now_ms);
-        tx.batch.put(key, SentRecord { id, sent_at_ms: tx.now_ms }.encode_to_bytes());
-        let sent = Sent { id, client_id: send.client_id.clone(), sent_at_ms: tx.now_ms, duplicate: false };
-        tx.out.frame(session, origin.id, Some(sent.into()));
+        tx.batch.put_number(key, id);
+        tx.out.frame(session, origin.id, Some(answer(id, send, false).into()));
         tx.out.messages += 1;
         self.pass_on(origin, send, to, id, tx)
     }
@@ -111,19 +132,38 @@ impl Partition {
             kind: send.kind,
             payload: send.payload.clone(),
             sealed: false,
-            sent_at_ms: tx.now_ms,
+            sent_at_ms: time_of_id(id),
         };
         // What one says to oneself is one event, for one's other devices.
         if to != origin.user {
-            self.forward(to, log::forward::Body::Deliver(message.clone().into()), tx)?;
+            let delivery = Delivery { message: message.clone().into(), sealed: sealed_for(send, to) };
+            self.forward(to, log::forward::Body::Deliver(delivery.into()), tx)?;
         }
-        self.forward(origin.user, log::forward::Body::Copy(message.into()), tx)
+        let copy = Delivery { message: message.into(), sealed: sealed_for(send, origin.user) };
+        self.forward(origin.user, log::forward::Body::Copy(copy.into()), tx)
     }
 
-    /// Rises strictly, whatever the clock does: the milliseconds of a clock that stood still or went back are counted on.
+    /// Rises strictly, whatever the clock does.
     pub(super) fn next_id(&mut self, now_ms: u64) -> u64 {
-        self.clock = (self.clock + 1).max(now_ms << limits::COUNTER_BITS);
-        self.clock_dirty = true;
-        (self.clock << limits::PARTITION_BITS) | u64::from(self.number)
+        (self.next_seq(now_ms) << limits::PARTITION_BITS) | u64::from(self.number)
     }
+}
+
+pub(super) fn answer(id: u64, send: &v1::Send, duplicate: bool) -> Sent {
+    Sent { id, client_id: send.client_id.clone(), sent_at_ms: time_of_id(id), duplicate }
+}
+
+/// Unix milliseconds of a message id: when it was accepted.
+pub(super) fn time_of_id(id: u64) -> u64 {
+    time_of(id >> limits::PARTITION_BITS)
+}
+
+/// What is sealed for the devices of a user.
+fn sealed_for(send: &v1::Send, user: UserId) -> Vec<Sealed> {
+    or_for_nobody(send.sealed.iter().filter(|sealed| sealed.user == user).cloned().collect(), &send.sealed)
+}
+
+/// Where all is sealed for others, one entry for nobody: no device takes the message for one that is not sealed.
+pub(super) fn or_for_nobody(own: Vec<Sealed>, all: &[Sealed]) -> Vec<Sealed> {
+    if own.is_empty() && !all.is_empty() { vec![Sealed::default()] } else { own }
 }

@@ -13,15 +13,73 @@ use std::hash::BuildHasher;
 pub(super) type Key = (UserId, DeviceId);
 
 /// A device that is connected.
-///
-/// Each event up to `sent` is acknowledged, in flight, or a copy of what the device itself said; those past it are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) user: UserId,
-    /// seq of the newest event handed to it, or passed over.
-    pub(super) sent: u64,
+    pub(super) place: Place,
     pub(super) id: SessionId,
     pub(super) device: DeviceId,
+}
+
+/// How far in its user's stream a session is: the seq of the newest event handed to it, or passed over, and flags in the bits
+/// that no seq reaches. Each event up to there is acknowledged, in flight, or none of the device's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+/// Events past its place wait on disk.
+const BEHIND: u64 = 1 << 63;
+/// Its user has no other device.
+const ALONE: u64 = 1 << 62;
+/// An event was passed over since it came: between its cursor and its place are events that never were in its window.
+const PASSED: u64 = 1 << 61;
+const FLAGS: u64 = BEHIND | ALONE | PASSED;
+// The clock's milliseconds have 49 bits below the flags: enough for 17,000 years.
+const _: () = assert!(FLAGS.trailing_zeros() - crate::limits::COUNTER_BITS >= 49);
+
+impl Place {
+    pub(super) fn new(sent: u64, is_behind: bool, is_alone: bool) -> Self {
+        let mut place = Self(sent & !FLAGS);
+        place.set(BEHIND, is_behind);
+        place.set(ALONE, is_alone);
+        place
+    }
+
+    pub(super) fn sent(self) -> u64 {
+        self.0 & !FLAGS
+    }
+
+    pub(super) fn is_behind(self) -> bool {
+        self.0 & BEHIND != 0
+    }
+
+    pub(super) fn is_alone(self) -> bool {
+        self.0 & ALONE != 0
+    }
+
+    pub(super) fn has_passed(self) -> bool {
+        self.0 & PASSED != 0
+    }
+
+    pub(super) fn go(&mut self, sent: u64) {
+        self.0 = self.0 & FLAGS | sent & !FLAGS;
+    }
+
+    pub(super) fn pass(&mut self, seq: u64) {
+        self.go(seq);
+        self.set(PASSED, true);
+    }
+
+    pub(super) fn set_behind(&mut self, is_behind: bool) {
+        self.set(BEHIND, is_behind);
+    }
+
+    pub(super) fn set_alone(&mut self, is_alone: bool) {
+        self.set(ALONE, is_alone);
+    }
+
+    fn set(&mut self, flag: u64, is_set: bool) {
+        self.0 = if is_set { self.0 | flag } else { self.0 & !flag };
+    }
 }
 
 /// Places and control bytes of the index for one session at its emptiest, which is just before it shrinks: a quarter of the
@@ -61,8 +119,25 @@ impl Sessions {
         self.place(key).map(|place| self.entries.at_mut(place))
     }
 
+    /// The numbers of a user's sessions, for `number` and `number_mut`: good until one comes or goes.
+    pub(super) fn of(&self, user: UserId, numbers: &mut Vec<u32>) {
+        numbers.clear();
+        let is_of = |&&number: &&u32| self.entries.at(number).user == user;
+        numbers.extend(self.index.iter_hash(hash(user)).filter(is_of).copied());
+    }
+
+    /// A session by its number.
+    pub(super) fn number_mut(&mut self, number: u32) -> &mut Session {
+        self.entries.at_mut(number)
+    }
+
+    /// Everybody has events on disk, for all that is known.
+    pub(super) fn all_are_behind(&mut self) {
+        self.entries.blocks.iter_mut().flatten().for_each(|session| session.place.set_behind(true));
+    }
+
     fn place(&self, key: Key) -> Option<u32> {
-        self.index.find(hash(key), |&place| self.entries.at(place).key() == key).copied()
+        self.index.find(hash(key.0), |&place| self.entries.at(place).key() == key).copied()
     }
 
     /// Puts it where the session of the same device was, which is returned.
@@ -70,7 +145,7 @@ impl Sessions {
         let key = session.key();
         let entries = &self.entries;
         let is_same = |&place: &u32| entries.at(place).key() == key;
-        match self.index.entry(hash(key), is_same, |&place| hash(entries.at(place).key())) {
+        match self.index.entry(hash(key.0), is_same, |&place| hash(entries.at(place).user)) {
             Entry::Occupied(found) => Some(std::mem::replace(self.entries.at_mut(*found.get()), session)),
             Entry::Vacant(bucket) => {
                 bucket.insert(self.entries.push(session));
@@ -82,17 +157,17 @@ impl Sessions {
     /// Takes it out; the newest entry takes its place.
     pub(super) fn remove(&mut self, key: Key) -> Option<Session> {
         let entries = &self.entries;
-        let found = self.index.find_entry(hash(key), |&place| entries.at(place).key() == key).ok()?;
+        let found = self.index.find_entry(hash(key.0), |&place| entries.at(place).key() == key).ok()?;
         let (place, _) = found.remove();
         let removed = self.entries.swap_remove(place);
         let last = self.entries.len as u32;
         if place != last {
-            let moved = hash(self.entries.at(place).key());
+            let moved = hash(self.entries.at(place).user);
             *self.index.find_mut(moved, |&old| old == last).expect("each entry is in the index") = place;
         }
         if self.index.capacity() > SESSIONS_BLOCK && self.len() < self.index.capacity() / 4 {
             let entries = &self.entries;
-            self.index.shrink_to(entries.len * 2, |&place| hash(entries.at(place).key()));
+            self.index.shrink_to(entries.len * 2, |&place| hash(entries.at(place).user));
         }
         Some(removed)
     }
@@ -103,8 +178,9 @@ impl Sessions {
     }
 }
 
-fn hash(key: Key) -> u64 {
-    FxBuildHasher.hash_one(key)
+/// By user, so that all sessions of one are found in one walk: at most `DEVICES_MAX`.
+fn hash(user: UserId) -> u64 {
+    FxBuildHasher.hash_one(user)
 }
 
 /// A long array that never moves and gives its end back: blocks of `SESSIONS_BLOCK` entries, all full but the last ones.
@@ -151,7 +227,7 @@ mod tests {
 
     fn session(user: UserId, generation: u32) -> Session {
         let id = SessionId { gateway: 0, shard: 1, slot: 2, generation };
-        Session { user, sent: user * 3, id, device: user as u32 % 3 }
+        Session { user, place: Place::new(user * 3, false, false), id, device: user as u32 % 3 }
     }
 
     #[test]
@@ -171,12 +247,28 @@ mod tests {
             assert_eq!(sessions.get(session.key()), model.get(&session.key()));
         }
         for (key, session) in &model {
-            sessions.get_mut(*key).unwrap().sent += 1;
-            assert_eq!(sessions.get(*key).map(|s| s.sent), Some(session.sent + 1));
+            sessions.get_mut(*key).unwrap().place.go(session.place.sent() + 1);
+            assert_eq!(sessions.get(*key).map(|s| s.place.sent()), Some(session.place.sent() + 1));
+            let mut numbers = Vec::new();
+            sessions.of(key.0, &mut numbers);
+            let of: Vec<_> = numbers.iter().map(|number| sessions.number_mut(*number).key()).collect();
+            assert!(of.contains(key) && of.iter().all(|found| found.0 == key.0), "{of:?}");
         }
         let all: BTreeMap<_, _> =
             (0..sessions.len()).filter_map(|place| sessions.at(place)).map(|s| (s.key(), s.id)).collect();
         assert_eq!(all, model.iter().map(|(key, session)| (*key, session.id)).collect());
+    }
+
+    #[test]
+    fn a_place_keeps_its_seq_and_its_flags_apart() {
+        let mut place = Place::new(7, true, false);
+        place.pass(u64::MAX);
+        place.set_alone(true);
+        place.set_behind(false);
+        assert_eq!(place.sent(), (1 << 61) - 1);
+        assert!(!place.is_behind() && place.is_alone() && place.has_passed());
+        place.go(9);
+        assert_eq!((place.sent(), place.has_passed()), (9, true));
     }
 
     #[test]

@@ -24,6 +24,14 @@ fn message(to: u64, client_id: &[u8]) -> v1::Send {
     }
 }
 
+fn empty(to: u64) -> v1::Send {
+    v1::Send { payload: bytes::Bytes::new(), ..message(to, b"sealed") }
+}
+
+fn sealed(user: u64, device: u32) -> v1::Sealed {
+    v1::Sealed { user, device, ciphertext: format!("for {user}:{device}").into_bytes().into() }
+}
+
 impl Bed {
     fn new() -> Self {
         let rules = Rules { window_events_max: 3, window_bytes_max: 10_000, ..Config::default().rules() };
@@ -45,7 +53,7 @@ impl Bed {
         std::mem::swap(&mut out.at_once, &mut out.effects);
         let mut skips = Vec::new();
         while self.partition.wants_refill() {
-            skips.extend(self.partition.refill(&self.store, &mut out.effects).unwrap());
+            skips.extend(self.partition.refill(&self.store, self.now_ms, &mut out.effects).unwrap());
         }
         let skip = |s: Skip| Body::from(log::Skip { user: s.user, device: s.device, up_to: s.up_to });
         if !skips.is_empty() {
@@ -65,6 +73,17 @@ impl Bed {
 
     fn ack(&mut self, user: u64, device: u32, up_to: u64) -> Vec<Effect> {
         self.run([log::Ack { origin: origin(user, device, 1).into(), up_to }.into()])
+    }
+
+    /// Ticks enough for a pass of the sweep over the store.
+    fn pass(&mut self) {
+        for _ in 0..20 {
+            self.run([log::Tick::default().into()]);
+        }
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        [Space::Events, Space::Sent, Space::Marks].map(|space| self.store.len(space))
     }
 
     fn read(&mut self, user: u64, message: Vec<u64>) -> Vec<Effect> {
@@ -87,6 +106,15 @@ fn events(actions: &[Action]) -> Vec<v1::Event> {
         _ => None,
     };
     actions.iter().filter_map(event).collect()
+}
+
+/// Their ids.
+fn messages(events: &[v1::Event]) -> Vec<u64> {
+    let id = |event: &v1::Event| match &event.body {
+        Some(event::Body::Message(message)) => Some(message.id),
+        _ => None,
+    };
+    events.iter().filter_map(id).collect()
 }
 
 fn receipts(actions: &[Action]) -> Vec<(Mark, u64, Vec<u64>)> {
@@ -193,7 +221,11 @@ fn what_cannot_be_sent_is_refused_with_its_code() {
         (v1::Send { kind: 99.into(), ..message(2, b"a") }, Code::MALFORMED),
         (v1::Send { payload: vec![0; 64 * 1024 + 1].into(), ..message(2, b"a") }, Code::TOO_LARGE),
         (address(To::Group(7)), Code::NOT_FOUND),
-        (v1::Send { sealed: vec![v1::Sealed::default()], ..message(2, b"a") }, Code::FORBIDDEN),
+        // Either a payload or sealed, for whom it concerns, once for each device.
+        (v1::Send { sealed: vec![sealed(2, 1)], ..message(2, b"a") }, Code::MALFORMED),
+        (v1::Send { sealed: vec![sealed(2, 1), sealed(3, 1)], ..empty(2) }, Code::MALFORMED),
+        (v1::Send { sealed: vec![sealed(2, 1), sealed(2, 1)], ..empty(2) }, Code::MALFORMED),
+        (v1::Send { sealed: vec![sealed(1, 2)], ..empty(2) }, Code::MALFORMED),
     ];
     for (send, expected) in bad {
         assert_eq!(code(&bed.send(1, 1, send.clone())), expected, "{send:?}");
@@ -212,9 +244,10 @@ fn sending_to_oneself_reaches_the_other_devices() {
     bed.attach(1, 1);
     bed.attach(1, 2);
     let effects = bed.send(1, 1, message(1, b"a"));
-    assert_eq!(seqs(&to(1, 2, &effects)), [1]);
+    let seqs = seqs(&to(1, 2, &effects));
+    assert_eq!(seqs.len(), 1);
     assert!(events(&to(1, 1, &effects)).is_empty());
-    bed.ack(1, 2, 1);
+    bed.ack(1, 2, seqs[0]);
     assert_eq!(bed.store.len(Space::Events), 0);
 }
 
@@ -222,27 +255,32 @@ fn sending_to_oneself_reaches_the_other_devices() {
 fn a_window_closes_and_an_ack_opens_it_in_order() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
+    let mut ids = Vec::new();
     let mut seen = Vec::new();
     for n in 0..8 {
-        seen.extend(seqs(&to(2, 1, &bed.send(1, 1, message(2, &[n])))));
+        let effects = bed.send(1, 1, message(2, &[n]));
+        ids.push(sent(&effects).id);
+        seen.extend(events(&to(2, 1, &effects)));
     }
-    assert_eq!(seen, [1, 2, 3]);
-    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, 1))), [4]);
-    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, 4))), [5, 6, 7]);
-    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, 7))), [8]);
-    assert_eq!(seqs(&to(2, 1, &bed.send(1, 1, message(2, b"x")))), [9]);
+    assert_eq!(messages(&seen), ids[..3]);
+    for (acked, expected) in [(0, 3..4), (3, 4..7), (6, 7..8)] {
+        let up_to = seen[acked].seq;
+        let more = events(&to(2, 1, &bed.ack(2, 1, up_to)));
+        assert_eq!(messages(&more), ids[expected]);
+        seen.extend(more);
+    }
+    assert!(seen.is_sorted_by_key(|event| event.seq));
+    assert_eq!(seqs(&to(2, 1, &bed.send(1, 1, message(2, b"x")))).len(), 1);
 }
 
 #[test]
 fn an_ack_ahead_of_the_window_makes_nothing_vanish() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
-    for n in 0..8 {
-        bed.send(1, 1, message(2, &[n]));
-    }
-    // 1 to 3 are in flight; what it was not sent comes all the same.
-    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, u64::MAX))), [4, 5, 6]);
-    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, 8))), [7, 8]);
+    let ids: Vec<u64> = (0..8).map(|n| sent(&bed.send(1, 1, message(2, &[n]))).id).collect();
+    // Three are in flight; what it was not sent comes all the same.
+    assert_eq!(messages(&events(&to(2, 1, &bed.ack(2, 1, u64::MAX)))), ids[3..6]);
+    assert_eq!(messages(&events(&to(2, 1, &bed.ack(2, 1, u64::MAX)))), ids[6..]);
 }
 
 #[test]
@@ -250,9 +288,10 @@ fn a_window_is_bounded_in_bytes_and_a_large_event_passes_alone() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
     let large = |n| v1::Send { payload: vec![0; 20_000].into(), ..message(2, &[n]) };
-    assert_eq!(seqs(&to(2, 1, &bed.send(1, 1, large(1)))), [1]);
+    let first = seqs(&to(2, 1, &bed.send(1, 1, large(1))));
+    assert_eq!(first.len(), 1);
     assert!(to(2, 1, &bed.send(1, 1, large(2))).is_empty());
-    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, 1))), [2]);
+    assert_eq!(seqs(&to(2, 1, &bed.ack(2, 1, first[0]))).len(), 1);
 }
 
 #[test]
@@ -261,13 +300,14 @@ fn a_first_device_gets_what_waited_and_a_later_one_what_is_new() {
     bed.send(1, 1, message(2, b"a"));
     bed.send(1, 1, message(2, b"b"));
     let effects = bed.attach(2, 1);
-    assert_eq!((welcome(&effects), seqs(&to(2, 1, &effects))), ((0, 2), vec![1, 2]));
+    let seen = seqs(&to(2, 1, &effects));
+    assert_eq!((welcome(&effects), seen.len()), ((0, seen[1]), 2));
     let effects = bed.attach(2, 2);
-    assert_eq!((welcome(&effects), seqs(&to(2, 2, &effects))), ((2, 2), vec![]));
+    assert_eq!((welcome(&effects), seqs(&to(2, 2, &effects))), ((seen[1], seen[1]), vec![]));
     // The stream resumes where the device acknowledged it.
-    bed.ack(2, 1, 1);
+    bed.ack(2, 1, seen[0]);
     let effects = bed.attach(2, 1);
-    assert_eq!((welcome(&effects), seqs(&to(2, 1, &effects))), ((1, 2), vec![2]));
+    assert_eq!((welcome(&effects), seqs(&to(2, 1, &effects))), ((seen[0], seen[1]), vec![seen[1]]));
 }
 
 #[test]
@@ -275,11 +315,11 @@ fn events_go_when_every_device_has_them() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
     bed.attach(2, 2);
-    bed.send(1, 1, message(2, b"a"));
-    let stored = |bed: &Bed| bed.store.get(&record::event(0, 2, 1)).unwrap().is_some();
-    bed.ack(2, 1, 1);
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"a"))));
+    let stored = |bed: &Bed| bed.store.get(&record::event(0, 2, seen[0])).unwrap().is_some();
+    bed.ack(2, 1, seen[0]);
     assert!(stored(&bed));
-    bed.ack(2, 2, 1);
+    bed.ack(2, 2, seen[0]);
     assert!(!stored(&bed));
 }
 
@@ -289,12 +329,14 @@ fn delivered_is_told_once_for_the_first_device_and_in_one_receipt() {
     for (user, device) in [(1, 1), (2, 1), (2, 2)] {
         bed.attach(user, device);
     }
-    let ids: Vec<u64> = (0..3).map(|n| sent(&bed.send(1, 1, message(2, &[n]))).id).collect();
-    let effects = bed.ack(2, 1, 2);
+    let effects: Vec<_> = (0..3).map(|n| bed.send(1, 1, message(2, &[n]))).collect();
+    let ids: Vec<u64> = effects.iter().map(|effects| sent(effects).id).collect();
+    let seen: Vec<u64> = effects.iter().flat_map(|effects| seqs(&to(2, 1, effects))).collect();
+    let effects = bed.ack(2, 1, seen[1]);
     assert_eq!(receipts(&to(1, 1, &effects)), [(Mark::DELIVERED, 2, ids[..2].to_vec())]);
-    let effects = bed.ack(2, 2, 3);
+    let effects = bed.ack(2, 2, seen[2]);
     assert_eq!(receipts(&to(1, 1, &effects)), [(Mark::DELIVERED, 2, ids[2..].to_vec())]);
-    assert!(receipts(&to(1, 1, &bed.ack(2, 1, 3))).is_empty());
+    assert!(receipts(&to(1, 1, &bed.ack(2, 1, seen[2]))).is_empty());
 }
 
 #[test]
@@ -305,8 +347,8 @@ fn a_late_device_does_not_deliver_what_it_never_got() {
     let first = sent(&bed.send(1, 1, message(2, b"a"))).id;
     bed.attach(2, 2);
     let second = sent(&bed.send(1, 1, message(2, b"b"))).id;
-    assert_eq!(receipts(&to(1, 1, &bed.ack(2, 2, 2))), [(Mark::DELIVERED, 2, vec![second])]);
-    assert_eq!(receipts(&to(1, 1, &bed.ack(2, 1, 2))), [(Mark::DELIVERED, 2, vec![first])]);
+    assert_eq!(receipts(&to(1, 1, &bed.ack(2, 2, u64::MAX))), [(Mark::DELIVERED, 2, vec![second])]);
+    assert_eq!(receipts(&to(1, 1, &bed.ack(2, 1, u64::MAX))), [(Mark::DELIVERED, 2, vec![first])]);
 }
 
 #[test]
@@ -327,14 +369,14 @@ fn read_is_told_once_and_only_by_the_receiver() {
 fn an_ack_is_cumulative_monotonic_clamped_and_answered() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
-    bed.send(1, 1, message(2, b"a"));
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"a"))));
     let effects = bed.ack(2, 1, u64::MAX);
     let Action::Frame(frame) = &effects[0].action else { panic!("no answer") };
     assert_eq!((frame.reply_to, &frame.body), (9, &None));
     bed.ack(2, 1, 0);
-    assert_eq!(welcome(&bed.attach(2, 1)), (1, 1));
+    assert_eq!(welcome(&bed.attach(2, 1)), (seen[0], seen[0]));
     // The stream goes on after the clamped place.
-    assert_eq!(seqs(&to(2, 1, &bed.send(1, 1, message(2, b"b")))), [2]);
+    assert_eq!(seqs(&to(2, 1, &bed.send(1, 1, message(2, b"b")))).len(), 1);
 }
 
 #[test]
@@ -343,15 +385,14 @@ fn own_copies_do_not_hold_a_cursor_back() {
     for (user, device) in [(1, 1), (1, 2), (2, 1)] {
         bed.attach(user, device);
     }
-    bed.send(2, 1, message(1, b"a"));
-    bed.send(1, 1, message(2, b"b"));
-    // Device 1 was sent event 1 only; event 2 is its own.
-    bed.ack(1, 1, 1);
-    assert_eq!(welcome(&bed.attach(1, 1)).0, 2);
-    // While it is away, its own messages pass it too.
-    bed.run([log::Detach { origin: origin(1, 1, 1).into() }.into()]);
-    bed.send(1, 1, message(2, b"c"));
-    assert_eq!(welcome(&bed.attach(1, 1)), (3, 3));
+    let theirs = seqs(&to(1, 1, &bed.send(2, 1, message(1, b"a"))));
+    let own = seqs(&to(1, 2, &bed.send(1, 1, message(2, b"b"))));
+    // Device 1 was sent the first event only; the second is its own.
+    bed.ack(1, 1, theirs[0]);
+    assert_eq!(welcome(&bed.attach(1, 1)).0, own[0]);
+    // With nothing in flight, its own messages pass it at once.
+    let own = seqs(&to(1, 2, &bed.send(1, 1, message(2, b"c"))));
+    assert_eq!(welcome(&bed.attach(1, 1)), (own[0], own[0]));
 }
 
 #[test]
@@ -398,10 +439,10 @@ fn a_rollback_leaves_state_and_sessions_as_they_were() {
     let mut bed = Bed::new();
     bed.attach(1, 1);
     bed.attach(2, 1);
-    bed.send(1, 1, message(2, b"a"));
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"a"))));
     let (mut batch, mut out) = (Batch::default(), Output::default());
     let commands: [Body; 3] = [
-        log::Ack { origin: origin(2, 1, 1).into(), up_to: 1 }.into(),
+        log::Ack { origin: origin(2, 1, 1).into(), up_to: seen[0] }.into(),
         log::Send { origin: origin(1, 1, 1).into(), send: message(2, b"b").into(), receiver_known: true }
             .into(),
         log::Attach { origin: origin(2, 1, 2).into() }.into(),
@@ -415,8 +456,8 @@ fn a_rollback_leaves_state_and_sessions_as_they_were() {
     // The message was not stored, the sessions live on, and the window knows what is in flight.
     let effects = bed.send(1, 1, message(2, b"b"));
     assert!(!sent(&effects).duplicate);
-    assert_eq!(seqs(&to(2, 1, &effects)), [2]);
-    assert_eq!(receipts(&to(1, 1, &bed.ack(2, 1, 2))).len(), 1);
+    let [message] = events(&to(2, 1, &effects)).try_into().expect("one event");
+    assert_eq!(receipts(&to(1, 1, &bed.ack(2, 1, message.seq)))[0].2.len(), 2);
 }
 
 #[test]
@@ -426,7 +467,7 @@ fn a_log_gives_the_same_state_and_effects_from_its_encoding() {
         log::Attach { origin: origin(2, 1, 1).into() }.into(),
         log::Send { origin: origin(1, 1, 1).into(), send: message(2, b"a").into(), receiver_known: true }
             .into(),
-        log::Ack { origin: origin(2, 1, 1).into(), up_to: 1 }.into(),
+        log::Ack { origin: origin(2, 1, 1).into(), up_to: u64::MAX }.into(),
     ];
     let encode = |body: &Body| log::Command { now_ms: 1000, body: Some(body.clone()) }.encode_to_vec();
     let decode = |bytes: Vec<u8>| log::Command::decode_from_slice(&bytes).unwrap().body.unwrap();
@@ -492,8 +533,97 @@ fn a_registration_outlives_a_batch_that_fails() {
     bed.partition.recovered(&bed.store).unwrap();
     assert_eq!(bed.partition.registrations(), 1);
     let effects = bed.send(1, 1, message(2, b"a"));
-    assert_eq!(seqs(&to(2, 1, &effects)), [1]);
-    assert_eq!(bed.partition.registrations(), 0);
+    let seen = seqs(&to(2, 1, &effects));
+    assert_eq!((seen.len(), bed.partition.registrations()), (1, 0));
     bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
-    assert_eq!(welcome(&bed.attach(2, 1)), (0, 1));
+    assert_eq!(welcome(&bed.attach(2, 1)), (0, seen[0]));
+}
+
+#[test]
+fn what_is_sealed_reaches_just_its_device() {
+    let mut bed = Bed::new();
+    for (user, device) in [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)] {
+        bed.attach(user, device);
+    }
+    bed.run([log::Detach { origin: origin(2, 2, 1).into() }.into()]);
+    let devices = [(2, 1), (2, 2), (1, 2)];
+    let send = v1::Send { sealed: devices.map(|(user, device)| sealed(user, device)).to_vec(), ..empty(2) };
+    let mut effects = bed.send(1, 1, send);
+    // From disk as at once.
+    effects.extend(bed.attach(2, 2));
+    for (user, device) in devices {
+        let [event] = events(&to(user, device, &effects)).try_into().expect("one event");
+        let Some(event::Body::Message(message)) = event.body else { panic!("no message") };
+        assert_eq!((&message.payload[..], message.sealed), (format!("for {user}:{device}").as_bytes(), true));
+        bed.ack(user, device, event.seq);
+    }
+    for (user, device) in [(1, 1), (2, 3)] {
+        assert!(events(&to(user, device, &effects)).is_empty());
+    }
+    // The devices that are told nothing hold nothing back, once they say anything.
+    bed.ack(1, 1, 0);
+    bed.ack(2, 3, 0);
+    assert_eq!(bed.store.len(Space::Events), 1, "only the receipt");
+}
+
+#[test]
+fn what_is_not_delivered_in_30_days_goes_and_so_do_the_keys_kept_for_it() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    bed.attach(2, 1);
+    bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
+    for n in 0..2000_u16 {
+        bed.send(1, 1, message(2, &n.to_be_bytes()));
+    }
+    bed.now_ms += 30 * limits::DAY_MS - 1;
+    bed.pass();
+    assert_eq!(bed.counts(), [2000, 2000, 2000]);
+    bed.now_ms += limits::SWEEP_REST_MS;
+    // What the sweep has not come to yet is not delivered either.
+    assert_eq!(seqs(&to(2, 1, &bed.attach(2, 1))).len(), 0);
+    bed.pass();
+    assert_eq!(bed.counts(), [0, 0, 0]);
+}
+
+#[test]
+fn a_status_lives_for_24_hours_whoever_has_seen_it() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    let status = |id: &[u8]| v1::Send { kind: v1::Kind::STATUS.into(), ..message(2, id) };
+    bed.attach(2, 1);
+    let first = sent(&bed.send(1, 1, status(b"a"))).id;
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"b"))));
+    bed.ack(2, 1, seen[0]);
+    bed.now_ms += limits::STATUS_MS - 1;
+    bed.run([log::Tick::default().into()]);
+    // A device that comes now sees what lives, and nothing else of what was before it.
+    let effects = bed.attach(2, 2);
+    assert_eq!(messages(&events(&to(2, 2, &effects))), [first]);
+    assert!(events(&to(2, 1, &bed.attach(2, 1))).is_empty());
+    bed.now_ms += 1;
+    assert!(events(&to(2, 3, &bed.attach(2, 3))).is_empty());
+    bed.run([log::Tick::default().into()]);
+    assert_eq!((bed.store.len(Space::Events), bed.store.len(Space::Statuses)), (1, 0), "a receipt");
+}
+
+#[test]
+fn a_device_that_was_away_for_30_days_holds_nothing_back_and_makes_room() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    for device in 1..=limits::DEVICES_MAX as u32 {
+        bed.attach(2, device);
+        bed.run([log::Detach { origin: origin(2, device, 1).into() }.into()]);
+    }
+    bed.now_ms += 31 * limits::DAY_MS;
+    for device in 2..=limits::DEVICES_MAX as u32 {
+        bed.attach(2, device);
+    }
+    let seen = seqs(&to(2, 2, &bed.send(1, 1, message(2, b"a"))));
+    for device in 2..=limits::DEVICES_MAX as u32 {
+        bed.ack(2, device, seen[0]);
+    }
+    let stored = bed.store.get(&record::event(0, 2, seen[0])).unwrap();
+    assert!(stored.is_none(), "device 1 holds it back");
+    welcome(&bed.attach(2, 99));
+    assert_eq!(code(&bed.attach(2, 100)), Code::FORBIDDEN);
 }

@@ -100,13 +100,31 @@ impl Partition {
 
     /// Adds a device whose session is told so before that is stored. `known`: the user's record as stored, where it is not in
     /// the cache.
-    pub(super) fn register(&mut self, user: UserId, known: Option<User>, device: DeviceId, start: u64) {
+    pub(super) fn register(&mut self, user: UserId, known: Option<User>, device: Device) {
         if let Some(known) = known {
             *self.users.entry(user) = known;
         }
         let record = self.users.entry(user);
+        record.make_room(device.seen_day, &self.rules);
         record.devices.reserve_exact(1);
-        record.devices.push(Device { device, registering: true, start, cursor: start });
+        record.devices.push(device);
+        self.wait_to_be_stored(user);
+    }
+
+    /// Notes that a device was here on this day, which nobody waits for either.
+    pub(super) fn seen(&mut self, user: UserId, known: Option<User>, device: DeviceId, today: u32) {
+        if let Some(known) = known {
+            *self.users.entry(user) = known;
+        }
+        let record = self.users.entry(user);
+        if let Some(device) = record.devices.iter_mut().find(|known| known.device == device) {
+            device.seen_day = today;
+        }
+        self.wait_to_be_stored(user);
+    }
+
+    fn wait_to_be_stored(&mut self, user: UserId) {
+        let record = self.users.entry(user);
         if record.state == State::Stored {
             record.state = State::Registering;
             self.registering.push(user);
@@ -120,7 +138,7 @@ impl Partition {
 
     /// Something must be stored before the effects of this batch may leave.
     pub fn has_changes(&self) -> bool {
-        !self.changed.is_empty() || self.clock_dirty
+        !self.changed.is_empty() || self.clock != self.stored_clock
     }
 
     pub(super) fn flush_users(&self, batch: &mut Batch) {
@@ -191,9 +209,16 @@ impl Partition {
     fn place(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         while let Some((user, device)) = self.unplaced.last().copied() {
             self.load(user, store)?;
-            let is_stored = self.users.get(user).is_some_and(|record| record.device(device.device).is_some());
-            if !is_stored {
-                self.register(user, None, device.device, device.start);
+            let stored = (self.users.get_mut(user))
+                .and_then(|record| record.devices.iter_mut().find(|stored| stored.device == device.device));
+            match stored {
+                None => self.register(user, None, device),
+                // An Attach of the batch that failed was stored after all, and begins later than its session was told since.
+                Some(stored) if stored.start > device.start => {
+                    *stored = device;
+                    self.wait_to_be_stored(user);
+                }
+                Some(_) => {}
             }
             self.unplaced.pop();
         }

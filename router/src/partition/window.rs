@@ -1,21 +1,18 @@
-//! Streams and windows: an event is stored once for its user and goes to each device at its own pace. At most a window of
-//! unacknowledged events is in flight to a session; the rest waits on disk.
+//! Windows: an event goes to each device at its own pace. At most a window of unacknowledged events is in flight to a session;
+//! the rest waits on disk.
 
 use super::{
     Partition, Tx,
-    sessions::{Key, Session},
+    sessions::{Key, Place, Session},
+    stream::{Mark, Stored},
 };
 use crate::{
     api::{Action, DeviceId, Effect, SessionId, UserId},
     config::Rules,
     error::StoreError,
     limits,
-    record::{self, User},
-    store::{Batch, Store},
+    store::Store,
 };
-use buffa::Message as _;
-use bytes::Bytes;
-use roost_proto::v1::{Event, event};
 use std::collections::VecDeque;
 
 /// Maps and queues this small keep their memory.
@@ -36,15 +33,19 @@ pub(super) struct Window {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
     pub(super) seq: u64,
-    bytes: usize,
     pub(super) mark: Option<Mark>,
+    bytes: u32,
+    pub(super) is_status: bool,
+    /// It is in the feed of a group.
+    pub(super) is_shared: bool,
 }
 
-/// A message whose sender is told when it was delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) message: u64,
-    pub(super) from: UserId,
+impl InFlight {
+    /// `bytes`: of what went to the device.
+    pub(super) fn new(event: &Stored, user: UserId, bytes: usize) -> Self {
+        let (seq, mark, is_status) = (event.seq, event.mark(user), event.is_status);
+        Self { seq, mark, bytes: bytes as u32, is_status, is_shared: event.group.is_some() }
+    }
 }
 
 /// How to take back one thing that a batch did to a session.
@@ -52,14 +53,14 @@ pub(super) struct Mark {
 pub(super) enum Undo {
     /// It was put where this one was, if any.
     Inserted(Key, Option<(Session, Option<Window>)>),
-    /// Events past this one were sent or passed over.
-    Sent(Key, u64),
+    /// It stood here: events past it were sent or passed over.
+    Moved(Key, Place),
     /// This one was acknowledged.
     Acked(Key, InFlight),
 }
 
-/// Nothing but copies of the device's own messages stands between its cursor and `up_to`: the runtime hands this back as a
-/// command, so that the cursor moves in the log.
+/// Nothing that the device is to be told stands between its cursor and `up_to`: the runtime hands this back as a command, so
+/// that the cursor moves in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skip {
     /// The user.
@@ -78,15 +79,22 @@ impl Window {
     }
 
     fn push(&mut self, event: InFlight) {
-        self.bytes += event.bytes;
+        self.bytes += event.bytes as usize;
         self.in_flight.push_back(event);
     }
 
     /// Takes the oldest event in flight, if it is acknowledged by this.
     fn pop(&mut self, up_to: u64) -> Option<InFlight> {
         let event = self.in_flight.pop_front_if(|event| event.seq <= up_to)?;
-        self.bytes -= event.bytes;
+        self.bytes -= event.bytes as usize;
         Some(event)
+    }
+
+    /// Events past this one are not in flight after all.
+    fn take_back(&mut self, sent: u64) {
+        while let Some(event) = self.in_flight.pop_back_if(|event| event.seq > sent) {
+            self.bytes -= event.bytes as usize;
+        }
     }
 
     fn is_needed(&self) -> bool {
@@ -95,48 +103,35 @@ impl Window {
 }
 
 impl Partition {
-    /// Puts an event at the end of a user's stream, and hands it to the sessions that have everything before it and an open
-    /// window. `own`: the device that said it, which is not told; its cursor steps over it.
-    pub(super) fn append(
-        &mut self,
-        user_id: UserId,
-        body: event::Body,
-        own: Option<DeviceId>,
-        mark: Option<Mark>,
-        tx: &mut Tx<'_>,
-    ) -> Result<(), StoreError> {
-        let user = self.change(user_id, tx)?;
-        user.head += 1;
-        let seq = user.head;
-        let bytes = Event { seq, body: Some(body) }.encode_to_bytes();
-        tx.batch.put(record::event(self.number, user_id, seq), bytes.clone());
-        tx.out.events += 1;
-        let Some(user) = self.users.get_mut(user_id) else { return Ok(()) };
-        for device in &mut user.devices {
-            let key = (user_id, device.device);
-            let is_own = own == Some(device.device);
-            if is_own && device.cursor == seq - 1 {
-                device.cursor = seq;
-            }
-            let Some(session) = self.sessions.get_mut(key) else { continue };
-            let is_open = |window: &Window| window.is_open(bytes.len(), &self.rules);
-            if session.sent != seq - 1 || !(is_own || self.windows.get(&key).is_none_or(is_open)) {
+    /// Hands an event to those of a user's sessions that have everything before it and an open window; the others find it on
+    /// disk. False where the user has no session.
+    pub(super) fn offer(&mut self, user: UserId, event: &Stored, tx: &mut Tx<'_>) -> bool {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.sessions.of(user, &mut numbers);
+        for number in &numbers {
+            let session = self.sessions.number_mut(*number);
+            if session.place.is_behind() {
                 continue;
             }
-            self.undo.push(Undo::Sent(key, session.sent));
-            session.sent = seq;
-            if !is_own {
-                let window = self.windows.entry(key).or_default();
-                window.push(InFlight { seq, bytes: bytes.len(), mark });
-                tx.out.effects.push(Effect { session: session.id, action: Action::Event(bytes.clone()) });
+            let key = session.key();
+            self.undo.push(Undo::Moved(key, session.place));
+            let Some(bytes) = event.view(user, session.device) else {
+                session.place.pass(event.seq);
+                continue;
+            };
+            if self.windows.get(&key).is_some_and(|window| !window.is_open(bytes.len(), &self.rules)) {
+                session.place.set_behind(true);
+                continue;
             }
+            session.place.go(event.seq);
+            self.windows.entry(key).or_default().push(InFlight::new(event, user, bytes.len()));
+            tx.out.effects.push(Effect { session: session.id, action: Action::Event(bytes) });
         }
-        if own.is_some() {
-            trim(self.number, user_id, user, tx.batch);
-        }
-        Ok(())
+        self.numbers = numbers;
+        !self.numbers.is_empty()
     }
 
+    /// Moves a device's cursor over what is not for it.
     pub(super) fn skip(
         &mut self,
         user_id: UserId,
@@ -147,14 +142,11 @@ impl Partition {
         if !self.load(user_id, tx.store)? {
             return Ok(());
         }
-        let number = self.number;
         let user = self.change(user_id, tx)?;
-        let head = user.head;
         if let Some(device) = user.devices.iter_mut().find(|d| d.device == device) {
-            device.cursor = device.cursor.max(up_to.min(head));
+            device.cursor = device.cursor.max(up_to);
         }
-        trim(number, user_id, user, tx.batch);
-        Ok(())
+        self.trim(user_id, None, tx)
     }
 
     /// Reads waiting events for open windows, up to the limits of a refill; call between batches while `wants_refill`.
@@ -162,7 +154,12 @@ impl Partition {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn refill(&mut self, store: &dyn Store, effects: &mut Vec<Effect>) -> Result<Vec<Skip>, StoreError> {
+    pub fn refill(
+        &mut self,
+        store: &dyn Store,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Vec<Skip>, StoreError> {
         let mut skips = Vec::new();
         let (mut bytes, mut sessions) = (0, 0);
         while bytes < limits::REFILL_BYTES_MAX
@@ -170,7 +167,7 @@ impl Partition {
             && let Some(key) = self.next_refill()
         {
             sessions += 1;
-            match self.refill_session(key, store, effects) {
+            match self.refill_session(key, store, now_ms, effects) {
                 Ok((read, skip)) => {
                     bytes += read;
                     skips.extend(skip);
@@ -186,7 +183,7 @@ impl Partition {
 
     /// Sessions wait for events from disk.
     pub fn wants_refill(&self) -> bool {
-        !self.refill.is_empty() || self.sweep > 0
+        !self.refill.is_empty() || self.looks > 0
     }
 
     pub(super) fn queue_refill(&mut self, key: Key) {
@@ -197,15 +194,15 @@ impl Partition {
         }
     }
 
-    /// The next session to be refilled. Those of a sweep come last, from the newest entry down: an entry that moves meanwhile
-    /// comes from above, where the sweep was.
+    /// The next session to be refilled. Those that look because the store failed come last, from the newest entry down: an entry
+    /// that moves meanwhile comes from above, where the looking was.
     fn next_refill(&mut self) -> Option<Key> {
         if let Some(key) = self.refill.pop_front() {
             return Some(key);
         }
-        while self.sweep > 0 {
-            self.sweep -= 1;
-            if let Some(session) = self.sessions.at(self.sweep) {
+        while self.looks > 0 {
+            self.looks -= 1;
+            if let Some(session) = self.sessions.at(self.looks) {
                 return Some(session.key());
             }
         }
@@ -228,47 +225,58 @@ impl Partition {
 
     fn refill_session(
         &mut self,
-        (user, device): (UserId, DeviceId),
+        key: Key,
         store: &dyn Store,
+        now_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(usize, Option<Skip>), StoreError> {
-        let key = (user, device);
+        let (user, device) = key;
         if self.refill.is_empty() && self.refill.capacity() > SHRINK_MIN {
             self.refill = VecDeque::new();
         }
-        let Some(session) = self.sessions.get_mut(key) else { return Ok((0, None)) };
-        let window = self.windows.entry(key).or_default();
+        let Some(mut session) = self.sessions.get(key).copied() else { return Ok((0, None)) };
+        self.load(user, store)?;
+        let record = self.users.get(user).and_then(|record| record.device(device)).copied();
+        let mut window = self.windows.remove(&key).unwrap_or_default();
         window.queued = false;
-        let rules = self.rules;
-        let (mut looked_at, mut bytes, mut failed, before) = (0, 0, None, session.sent);
-        let first = record::event(self.number, user, session.sent + 1);
-        let last = record::event(self.number, user, u64::MAX);
-        store.scan(&first, &last, &mut |key, value| {
-            let seq = record::last_u64(key);
-            looked_at += 1;
-            match Origin::of(user, value.clone()) {
-                Ok(Origin::Own(by)) if by == device => session.sent = seq,
-                Ok(origin) if window.is_open(value.len(), &rules) => {
-                    session.sent = seq;
-                    window.push(InFlight { seq, bytes: value.len(), mark: origin.mark() });
-                    bytes += value.len();
-                    effects.push(Effect { session: session.id, action: Action::Event(value) });
-                }
-                Ok(_) => return false,
-                Err(error) => {
-                    failed = Some(error);
-                    return false;
-                }
+        let (rules, before) = (self.rules, session.place.sent());
+        let (mut looked_at, mut bytes, mut is_behind, first) = (0, 0, false, effects.len());
+        let read = self.read_stream(user, (before, u64::MAX), store, &mut |event| {
+            is_behind = looked_at == limits::REFILL_EVENTS_MAX;
+            if is_behind {
+                return false;
             }
-            looked_at < limits::REFILL_EVENTS_MAX
-        })?;
-        if let Some(error) = failed {
+            looked_at += 1;
+            let is_for_it =
+                !event.is_expired(&rules, now_ms) && !record.is_some_and(|device| event.is_before(&device));
+            match event.view(user, device).filter(|_| is_for_it) {
+                None => session.place.pass(event.seq),
+                Some(view) if window.is_open(view.len(), &rules) => {
+                    session.place.go(event.seq);
+                    window.push(InFlight::new(&event, user, view.len()));
+                    bytes += view.len();
+                    effects.push(Effect { session: session.id, action: Action::Event(view) });
+                }
+                Some(_) => is_behind = true,
+            }
+            !is_behind
+        });
+        if let Err(error) = read {
+            // As if nothing had been read.
+            effects.truncate(first);
+            window.take_back(before);
+            self.windows.insert(key, window);
             return Err(error);
         }
-        let skip = window.in_flight.is_empty() && session.sent > before;
-        let skip = skip.then_some(Skip { user, device, up_to: session.sent });
+        session.place.set_behind(is_behind);
+        self.sessions.insert(session);
+        let skip = window.in_flight.is_empty() && session.place.sent() > before;
+        let skip = skip.then_some(Skip { user, device, up_to: session.place.sent() });
+        if window.is_needed() {
+            self.windows.insert(key, window);
+        }
         self.drop_window(key);
-        if looked_at >= limits::REFILL_EVENTS_MAX {
+        if looked_at == limits::REFILL_EVENTS_MAX && is_behind {
             self.queue_refill(key);
         }
         Ok((bytes, skip))
@@ -301,9 +309,9 @@ impl Partition {
             }
             self.drop_window(key);
         }
-        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.sent < up_to) {
-            self.undo.push(Undo::Sent(key, session.sent));
-            session.sent = up_to;
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.place.sent() < up_to) {
+            self.undo.push(Undo::Moved(key, session.place));
+            session.place.pass(up_to);
         }
         acked
     }
@@ -319,61 +327,21 @@ impl Partition {
                     }
                 }
                 Undo::Inserted(key, None) => self.remove_session(key),
-                Undo::Sent(key, sent) => {
+                Undo::Moved(key, place) => {
                     let Some(session) = self.sessions.get_mut(key) else { continue };
-                    session.sent = sent;
+                    session.place = place;
                     let Some(window) = self.windows.get_mut(&key) else { continue };
-                    while let Some(event) = window.in_flight.pop_back_if(|event| event.seq > sent) {
-                        window.bytes -= event.bytes;
-                    }
+                    window.take_back(place.sent());
                     self.drop_window(key);
                 }
                 Undo::Acked(key, event) => {
                     if self.sessions.get(key).is_some() {
                         let window = self.windows.entry(key).or_default();
-                        window.bytes += event.bytes;
+                        window.bytes += event.bytes as usize;
                         window.in_flight.push_front(event);
                     }
                 }
             }
         }
     }
-}
-
-/// Where an event of a user comes from.
-pub(super) enum Origin {
-    /// This device of the user.
-    Own(DeviceId),
-    /// Another user's message.
-    Message(Mark),
-    /// Neither: a receipt.
-    Other,
-}
-
-impl Origin {
-    pub(super) fn of(user: UserId, event: Bytes) -> Result<Self, StoreError> {
-        Ok(match record::decode::<Event>(event)?.body {
-            Some(event::Body::Message(message)) if message.from == user => Self::Own(message.from_device),
-            Some(event::Body::Message(message)) => {
-                Self::Message(Mark { message: message.id, from: message.from })
-            }
-            _ => Self::Other,
-        })
-    }
-
-    pub(super) fn mark(&self) -> Option<Mark> {
-        match self {
-            Self::Message(mark) => Some(*mark),
-            Self::Own(_) | Self::Other => None,
-        }
-    }
-}
-
-/// Deletes the events that every device has.
-pub(super) fn trim(partition: u16, user_id: UserId, user: &mut User, batch: &mut Batch) {
-    let Some(cursor) = user.devices.iter().map(|device| device.cursor).min() else { return };
-    for seq in user.tail + 1..=cursor {
-        batch.delete(record::event(partition, user_id, seq));
-    }
-    user.tail = user.tail.max(cursor);
 }

@@ -48,6 +48,8 @@ pub(crate) struct Thread {
     pub(super) owed: BTreeMap<(u16, u16), Owed>,
     /// For the next batch, from the last refill.
     skips: Vec<Item>,
+    /// When partitions were last told that time passes.
+    ticked: Instant,
 }
 
 /// What this thread knows of its store.
@@ -85,6 +87,7 @@ impl Thread {
             heard: BTreeMap::new(),
             owed: BTreeMap::new(),
             skips: Vec::new(),
+            ticked: Instant::now(),
         })
     }
 
@@ -152,6 +155,12 @@ impl Thread {
         for _ in 0..batch_max {
             let Ok(job) = self.jobs.try_recv() else { break };
             items.extend(Item::of(job, partitions));
+        }
+        if self.ticked.elapsed() >= Duration::from_millis(limits::TICK_MS) {
+            self.ticked = Instant::now();
+            items.extend(
+                self.partitions.iter().map(|p| Item::command(p.number(), log::Tick::default().into())),
+            );
         }
     }
 
@@ -325,9 +334,10 @@ impl Thread {
     fn refill(&mut self) {
         let mut effects = Vec::new();
         let mut failed = None;
+        let now = now_ms();
         for partition in self.partitions.iter_mut().filter(|partition| partition.wants_refill()) {
             let number = partition.number();
-            match partition.refill(&*self.shared.store, &mut effects) {
+            match partition.refill(&*self.shared.store, now, &mut effects) {
                 Ok(skips) => self.skips.extend(skips.into_iter().map(|skip| {
                     let skip = log::Skip { user: skip.user, device: skip.device, up_to: skip.up_to };
                     Item::command(number, skip.into())

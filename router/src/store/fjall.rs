@@ -165,6 +165,24 @@ impl Store for FjallStore {
         })
     }
 
+    fn keys(&self, first: &Key, last: &Key, visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), StoreError> {
+        self.with("read", |open| {
+            for pair in open.space(first).range(first.bytes()..=last.bytes()) {
+                if !visit(&pair.key()?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+        self.with("read", |open| {
+            let pair = open.space(first).range(first.bytes()..=last.bytes()).next_back();
+            pair.map(|pair| Ok(Key::from_bytes(first.space(), &pair.key()?))).transpose()
+        })
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.with("commit", |open| {
             open.commit(batch).inspect_err(|_| open.failed.store(true, std::sync::atomic::Ordering::Release))

@@ -83,6 +83,13 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+        let inner = self.lock();
+        let range = first.bytes().to_vec()..=last.bytes().to_vec();
+        let last = inner.trees[space_index(first.space())].range(range).next_back();
+        Ok(last.map(|(key, _)| Key::from_bytes(first.space(), key)))
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut inner = self.lock();
         if inner.failing || inner.broken {

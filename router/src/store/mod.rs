@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 /// The number of the layout that `record.rs` and `log.proto` describe.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Ordered keys and values with atomic, durable batches. Shared by all router threads; each writes only the keys of its
 /// own partitions.
@@ -36,6 +36,20 @@ pub trait Store: Send + Sync + 'static {
         last: &Key,
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError>;
+
+    /// Visits the committed keys from `first` to `last` like `scan`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn keys(&self, first: &Key, last: &Key, visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), StoreError> {
+        self.scan(first, last, &mut |key, _| visit(key))
+    }
+
+    /// The last committed key from `first` to `last`, both included and of one space.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError>;
 
     /// Makes all of a batch durable, or none of it. After an error it is unknown which until `recover` succeeded; until
     /// then reads show the state before the batch, or fail.

@@ -125,7 +125,7 @@ impl Bed {
         for partition in &mut self.partitions {
             let number = partition.number();
             while partition.wants_refill() {
-                let found = partition.refill(&self.store, &mut effects).unwrap();
+                let found = partition.refill(&self.store, self.now_ms, &mut effects).unwrap();
                 let skip =
                     |s: Skip| (number, log::Skip { user: s.user, device: s.device, up_to: s.up_to }.into());
                 skips.extend(found.into_iter().map(skip));

@@ -39,16 +39,16 @@ impl Groups {
     /// What is cached is stored.
     pub(super) fn committed(&mut self) {
         self.changed.clear();
-        self.cache.age(limits::GROUP_MEMBERS_CACHED_MAX);
+        drop(self.cache.age(limits::GROUP_MEMBERS_CACHED_MAX));
     }
 
     /// Nothing is changed.
     pub(super) fn settled(&mut self) {
-        self.cache.age(limits::GROUP_MEMBERS_CACHED_MAX);
+        drop(self.cache.age(limits::GROUP_MEMBERS_CACHED_MAX));
     }
 
     pub(super) fn rollback(&mut self) {
-        self.changed.drain(..).for_each(|group| self.cache.remove(group));
+        self.changed.drain(..).for_each(|group| drop(self.cache.remove(group)));
     }
 }
 

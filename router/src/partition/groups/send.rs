@@ -2,10 +2,13 @@
 
 use super::{Refusal, no_group, record::Group};
 use crate::{
-    api::UserId,
     error::StoreError,
-    log::{self, GroupMessageRecord, Origin, SentRecord, group_event},
-    partition::{Partition, Tx, home, send::check_content, session_of},
+    log::{self, GroupMessageRecord, Origin, group_event},
+    partition::{
+        Partition, Tx, home,
+        send::{answer, check_content, or_for_nobody},
+        session_of,
+    },
     record as key,
 };
 use buffa::Message as _;
@@ -17,11 +20,6 @@ pub fn group_receiver(send: &v1::Send) -> Option<u64> {
         To::Group(group) => Some(*group),
         To::User(_) => None,
     }
-}
-
-/// What stands for a group where a de-duplication key names a receiver: no user has such a number.
-fn as_receiver(group: u64) -> UserId {
-    group | 1 << 63
 }
 
 impl Partition {
@@ -51,33 +49,30 @@ impl Partition {
             return Ok(Err(refusal));
         }
         // Whoever has left meanwhile still learns what became of what he said before.
-        let said = key::sent(self.number, origin.user, as_receiver(id), &send.client_id);
-        let client_id = send.client_id.clone();
+        let said = key::sent(self.number, origin.user, id | key::GROUP, &send.client_id);
         if let Some(value) = tx.batch.get(tx.store, &said)? {
-            let first: SentRecord = key::decode(value)?;
-            return Ok(Ok(Sent { id: first.id, client_id, sent_at_ms: first.sent_at_ms, duplicate: true }));
+            return Ok(Ok(answer(key::number(Some(value))?, send, true)));
         }
-        let number = self.number;
         let Some(group) = self.group_of(id, origin.user, tx)? else { return Ok(Err(no_group(id))) };
-        let (homes, members) = (group.homes.clone(), sealed_for(group, send));
-        let message = self.next_id(tx.now_ms);
-        tx.batch.put(said, SentRecord { id: message, sent_at_ms: tx.now_ms }.encode_to_bytes());
+        let (homes, sealed) = (group.homes.clone(), sealed_for(group, send));
+        let message_id = self.next_id(tx.now_ms);
+        tx.batch.put_number(said, message_id);
         let record = GroupMessageRecord { group: id, from: origin.user };
-        tx.batch.put(key::group_message(number, message), record.encode_to_bytes());
+        tx.batch.put(key::group_message(self.number, message_id), record.encode_to_bytes());
         tx.out.messages += 1;
+        let sent = answer(message_id, send, false);
         let message = Message {
-            id: message,
+            id: message_id,
             from: origin.user,
             from_device: origin.device,
             to: send.to.clone(),
-            client_id: client_id.clone(),
+            client_id: send.client_id.clone(),
             kind: send.kind,
             payload: send.payload.clone(),
             sealed: false,
-            sent_at_ms: tx.now_ms,
+            sent_at_ms: sent.sent_at_ms,
         };
-        let sent = Sent { id: message.id, client_id, sent_at_ms: tx.now_ms, duplicate: false };
-        self.tell_message(id, &homes, &message, &members, tx);
+        self.tell_message(id, &homes, &message, &sealed, tx);
         Ok(Ok(sent))
     }
 
@@ -91,10 +86,10 @@ impl Partition {
     ) {
         let partitions = self.outgoing.len() as u16;
         for to in homes {
-            let sealed = sealed.iter().filter(|sealed| home(sealed.user, partitions) == *to);
+            let at_home = sealed.iter().filter(|sealed| home(sealed.user, partitions) == *to);
             let event = log::GroupEvent {
                 group,
-                sealed: sealed.cloned().collect(),
+                sealed: or_for_nobody(at_home.cloned().collect(), sealed),
                 body: Some(group_event::Body::Message(message.clone().into())),
                 ..log::GroupEvent::default()
             };
@@ -103,11 +98,12 @@ impl Partition {
     }
 }
 
-/// What is sealed for members; the rest reaches nobody.
+/// What is sealed for members: for none of them, one entry for nobody.
 fn sealed_for(group: &Group, send: &v1::Send) -> Vec<Sealed> {
     if send.sealed.is_empty() {
         return Vec::new();
     }
     let users = group.users();
-    send.sealed.iter().filter(|sealed| users.contains(&sealed.user)).cloned().collect()
+    let members = send.sealed.iter().filter(|sealed| users.contains(&sealed.user));
+    or_for_nobody(members.cloned().collect(), &send.sealed)
 }
