@@ -4,6 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
     thread,
 };
 
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     capacity::{Capacity, Machine},
     limits,
+    rates::Limits,
 };
 
 /// What stands behind the WebSocket.
@@ -35,6 +37,32 @@ pub enum AuthKind {
     Token,
     /// Whoever says `?user=42&device=1` is believed. For tests on a machine of one's own.
     None,
+}
+
+/// For how long conversations are kept for clients that ask for them: `forever`, or a number of days, 0 for not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub struct HistoryDays(pub u32);
+
+impl FromStr for HistoryDays {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let days = if text == "forever" { Some(u32::MAX) } else { text.parse().ok() };
+        let days = days.filter(|days| *days == u32::MAX || *days <= limits::DAYS_MAX).map(Self);
+        days.ok_or_else(|| format!("a number of days up to {}, or forever, is needed", limits::DAYS_MAX))
+    }
+}
+
+impl TryFrom<toml::Value> for HistoryDays {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
 }
 
 /// Holds millions of WebSocket sessions and passes their messages on.
@@ -79,9 +107,17 @@ pub struct Options {
     /// Where a proxy serves the WebSocket, for the web page, like <wss://chat.example.org/v1/ws> [default: --listen]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+    /// Messages that were not delivered go after so many days [default: 30]
+    #[arg(long, value_name = "N")]
+    retention_days: Option<u32>,
+    /// Conversations are kept for so many days for clients that ask for them; or: forever [default: 0, not at all]
+    #[arg(long, value_name = "N")]
+    history_days: Option<HistoryDays>,
     /// Router threads [default: one for two cores]
     #[arg(long, value_name = "N")]
     router_threads: Option<u16>,
+    #[arg(skip)]
+    limits: Option<Limits>,
 }
 
 /// The configuration in force.
@@ -109,8 +145,14 @@ pub struct Config {
     pub jwt_key_file: Option<PathBuf>,
     /// Where a proxy serves the WebSocket.
     pub public_url: Option<String>,
+    /// Days.
+    pub retention_days: u32,
+    /// Days.
+    pub history_days: HistoryDays,
     /// Router threads.
     pub router_threads: u16,
+    /// How often users and connections may do what they do; only in the file.
+    pub limits: Limits,
     /// Places in each ring's table of direct descriptors.
     pub ring_places: u32,
     /// What this machine can hold.
@@ -152,7 +194,10 @@ impl Options {
             auth: self.auth.or(file.auth).unwrap_or_default(),
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
             public_url: self.public_url.or(file.public_url),
+            retention_days: self.retention_days.or(file.retention_days).unwrap_or(30),
+            history_days: self.history_days.or(file.history_days).unwrap_or_default(),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
+            limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
             capacity,
         };
@@ -165,6 +210,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         within("shards", self.shards.into(), 1, limits::SHARDS_MAX.into())?;
         within("router_threads", self.router_threads.into(), 1, limits::SHARDS_MAX.into())?;
+        within("retention_days", self.retention_days.into(), 1, limits::DAYS_MAX.into())?;
         within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
         within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
         let (room, lowest) = (self.capacity.connections(), self.capacity.lowest());
@@ -244,6 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn history_is_kept_for_days_or_forever() {
+        assert_eq!(resolve(&[]).expect("defaults").history_days, HistoryDays(0));
+        for (text, days) in [("30", 30), ("\"forever\"", u32::MAX)] {
+            let config = with_file(&format!("history_days = {text}\n"), &[]).expect("right");
+            assert_eq!(config.history_days, HistoryDays(days));
+        }
+        assert_eq!(
+            resolve(&["--history-days", "forever"]).expect("right").history_days,
+            HistoryDays(u32::MAX)
+        );
+        let error = with_file("history_days = \"always\"\n", &[]).expect_err("no number");
+        assert!(error.starts_with("roost.toml:1: history_days = \"always\": a number of days"), "{error}");
+    }
+
+    #[test]
     fn more_connections_than_the_machine_holds_are_refused_with_the_reason_and_what_lifts_it() {
         let room = resolve(&[]).expect("defaults").max_connections;
         assert!(room > 5_000_000, "five million on 24 GiB, not {room}");
@@ -257,6 +318,29 @@ mod tests {
             error.contains("24576 MiB available") && error.contains("end what else holds memory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn limits_stand_in_the_file_and_can_be_switched_off() {
+        let limit = |setting: crate::rates::Setting| setting.0.map(|l| (l.period.as_micros(), l.burst.get()));
+        let defaults = resolve(&[]).expect("defaults").limits;
+        let text = "[limits]\nsends = { per_s = 0.5, burst = 9 }\nsignals = \"off\"\nconnection_bytes = 0\n";
+        let limits = with_file(text, &[]).expect("all are right").limits;
+        assert_eq!(limit(limits.sends), Some((2_000_000, 9)));
+        assert_eq!((limit(limits.signals), limit(limits.connection_bytes)), (None, None));
+        assert_eq!(limits.key_fetches, defaults.key_fetches);
+        for (line, part) in [
+            ("sends = { per_s = 0, burst = 5 }", "per_s = 0: must be between 0.001 and 100000000"),
+            ("sends = { per_s = 2, burst = 18001 }", "burst = 18001: must be between 1 and 18000"),
+            ("sends = { per_s = 2, burst = 0 }", "burst = 0: must be between 1 and 18000"),
+            ("sends = { per_s = 2 }", "missing field `burst`"),
+            ("sends = 5", "expected { per_s = N, burst = N }, or 0 or \"off\" for no limit"),
+            ("sends = \"on\"", "expected { per_s = N, burst = N }, or 0 or \"off\" for no limit"),
+            ("sents = \"off\"", "unknown field `sents`"),
+        ] {
+            let error = with_file(&format!("shards = 1\n[limits]\n{line}\n"), &[]).expect_err(line);
+            assert!(error.starts_with(&format!("roost.toml:3: {line}: ")) && error.contains(part), "{error}");
+        }
     }
 
     #[test]

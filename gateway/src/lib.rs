@@ -12,6 +12,7 @@ pub mod http;
 pub mod limits;
 #[allow(unsafe_code)]
 pub mod mailbox;
+pub mod rates;
 #[allow(unsafe_code)]
 pub mod ring;
 pub mod shard;

@@ -94,6 +94,9 @@ pub const KEPT_BUFFERS_MAX: usize = 256;
 /// Send buffers it keeps from tick to tick, whatever the traffic.
 pub const KEPT_BUFFERS_AT_REST: usize = 16;
 
+/// Seconds in which the tokens of a connection's limit (frames, bytes) may all come back. A larger burst is refused by `rates`.
+pub const RATE_BURST_S_MAX: u64 = 9_000;
+
 /// Seconds a client has for its opening handshake. Longer: the connection is closed.
 pub const HANDSHAKE_S_MAX: u16 = 10;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.
@@ -138,6 +141,8 @@ pub const fn payload_bytes_max(message_bytes: u64) -> u32 {
     if bytes < u32::MAX as u64 { bytes as u32 } else { u32::MAX }
 }
 
+/// Days for which anything can be kept by number: a century.
+pub const DAYS_MAX: u32 = 36_500;
 /// Largest `--heartbeat-s`: the coarse clock is 16 bits of seconds and must not wrap within the silence we measure.
 pub const HEARTBEAT_S_MAX: u32 = 3_600;
 /// Largest `--shards`: a shard number is 16 bits in a session's address; more threads than this help no machine.

@@ -11,7 +11,7 @@ use std::{
 use procfs::process::Process;
 use rlimit::Resource;
 use roost_gateway::{
-    conn::{Backend, Rules},
+    conn::{Backend, Rates, Rules},
     mailbox,
     ring::Uring,
     shard::{Parts, Shard, Shared, Stats},
@@ -34,6 +34,7 @@ fn a_client_without_a_slot_is_closed_and_accepting_begins_again_in_the_next_tick
             backend: Backend::Echo,
             message_bytes_max: 1_000,
             assembly_bytes_max: 100_000,
+            rates: Rates::default(),
         }),
         connections_max: 10,
         heartbeat_s: 240,

@@ -28,7 +28,8 @@ const STAGES: &[(&str, &[&str])] = &[
     ("auth", &["conn"]),
     ("http", &["auth", "roost_proto"]),
     ("capacity.rs", &["limits"]),
-    ("config.rs", &["capacity", "limits"]),
+    ("rates.rs", &["limits"]),
+    ("config.rs", &["capacity", "limits", "rates"]),
     ("shard", &["conn", "limits", "mailbox", "ring", "slab", "timers", "roost_proto"]),
     // The binary: the only place that knows gateway and router.
     ("serve", &["roost_gateway", "roost_proto", "roost_router"]),

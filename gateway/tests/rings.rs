@@ -10,7 +10,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use roost_gateway::{
-    conn::{Backend, Rules},
+    conn::{Backend, Rates, Rules},
     limits, mailbox,
     ring::{Buffer, Completion, Descriptor, Op, Ring, Token, Uring},
     shard::{Parts, Shard, Shared, Stats},
@@ -93,6 +93,7 @@ fn shard(places: u32, connections_max: u64) -> (Shard<Uring>, Arc<Stats>, Socket
             backend: Backend::Echo,
             message_bytes_max: 1_000,
             assembly_bytes_max: 100_000,
+            rates: Rates::default(),
         }),
         connections_max,
         heartbeat_s: 240,

@@ -21,7 +21,7 @@ use fake::{FakeRing, Peer, Tally, World};
 use quanta::{Clock, Mock, with_clock};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use roost_gateway::{
-    conn::{Authenticate, Backend, Identity, Rules},
+    conn::{Authenticate, Backend, Identity, Rates, Rules},
     mailbox::{self, Sender},
     shard::{Parts, Shard, Shared, Stats, Uplink},
 };
@@ -118,7 +118,12 @@ fn shard(
     let shard = Shard::new(Parts {
         number: 0,
         ring: FakeRing::new(Rc::clone(world)),
-        rules: Arc::new(Rules { backend, message_bytes_max: 1_000, assembly_bytes_max: 100_000 }),
+        rules: Arc::new(Rules {
+            backend,
+            message_bytes_max: 1_000,
+            assembly_bytes_max: 100_000,
+            rates: Rates::default(),
+        }),
         connections_max: 1_000,
         heartbeat_s: 240,
         uplink: uplink(&fixture.mailbox),

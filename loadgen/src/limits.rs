@@ -67,7 +67,11 @@ pub const SERVER_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// Times one message is sent again because the server refused it for now. Reached: it counts as refused.
 pub const RETRIES_MAX: u8 = 100;
 
-/// Unacknowledged events after which an acknowledgement leaves at once; otherwise at the next tick.
+/// The longest that events wait for their acknowledgement, unless --ack-delay-ms says otherwise; the next tick sends it.
+pub const ACK_DELAY_MS: u64 = 20;
+/// The longest --ack-delay-ms. Full: bad usage.
+pub const ACK_DELAY_MS_MAX: u64 = 10_000;
+/// Unacknowledged events after which an acknowledgement leaves at once.
 pub const ACK_EVENTS_MAX: u32 = 64;
 
 /// Message numbers in one Read frame; the rest follows in the next.

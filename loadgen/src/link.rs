@@ -1,15 +1,19 @@
-//! One client's connection: a tokio-uring socket under a [`WsClient`]. One read is pending at any time; one write too,
-//! where there is something to write, and what is sent meanwhile leaves with the next one.
+//! One client's connection: a tokio-uring socket under a [`WsClient`]. One read is pending at any time. What a session sends leaves
+//! with one send(2) when the session has done its part ([`Link::kick`]): a socket nearly always has room, and the call costs less than
+//! an operation with a task. Where it has none, a write through the ring takes over, and what is sent meanwhile leaves with the next one.
 
 use crate::limits::{CONNECT_TIMEOUT, OUT_BYTES_MAX, READ_BUFFER_BYTES};
 use crate::meters::Meters;
 use crate::net;
 use crate::ws::{WsClient, WsError};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 use quanta::Clock;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use thiserror::Error;
 use tokio_uring::net::TcpStream;
@@ -70,7 +74,8 @@ pub struct Link {
 pub trait Outlet {
     /// Whether there is room for another message.
     fn has_room(&self) -> bool;
-    /// Sends a message. `scheduled_us`: its time, where the generator answers for its lateness.
+    /// Sends a message, with all that its session sends at this moment. `scheduled_us`: its time, where the generator answers for its
+    /// lateness.
     ///
     /// # Errors
     /// That the connection is closed.
@@ -147,11 +152,10 @@ impl Link {
     pub async fn next(self: &Rc<Self>) -> Result<Message, LinkError> {
         // Ends with a message, an error or the connection's end; each round takes bytes from the socket.
         loop {
-            let read = self.state.borrow_mut().ws.read()?;
-            self.kick();
-            if let Some(message) = read {
+            if let Some(message) = self.state.borrow_mut().ws.read()? {
                 return Ok(message);
             }
+            self.kick();
             let (read, buffer) = self.stream.read(self.read_buffer.take()).await;
             let bytes = read?;
             if bytes == 0 {
@@ -167,17 +171,15 @@ impl Link {
         self.state.borrow_mut().ws.output_bytes() < OUT_BYTES_MAX
     }
 
-    /// Sends a message. `scheduled_us`: its time, where the generator answers for its lateness.
+    /// Writes a message to the output, which leaves with the next [`Self::kick`]. `scheduled_us`: its time, where the generator answers
+    /// for its lateness.
     ///
     /// # Errors
     /// That the connection is closed.
-    pub fn send(self: &Rc<Self>, message: Message, scheduled_us: Option<u64>) -> Result<(), WsError> {
-        {
-            let mut state = self.state.borrow_mut();
-            state.ws.send(message)?;
-            state.marks.extend(scheduled_us);
-        }
-        self.kick();
+    pub fn send(&self, message: Message, scheduled_us: Option<u64>) -> Result<(), WsError> {
+        let mut state = self.state.borrow_mut();
+        state.ws.send(message)?;
+        state.marks.extend(scheduled_us);
         Ok(())
     }
 
@@ -185,8 +187,9 @@ impl Link {
     pub fn close(self: &Rc<Self>) {
         let close = Message::Close(None);
         self.state.borrow_mut().closing = true;
-        if self.send(close, None).is_err() {
-            self.cut();
+        match self.send(close, None) {
+            Ok(()) => self.kick(),
+            Err(_) => self.cut(),
         }
     }
 
@@ -202,12 +205,31 @@ impl Link {
         self.state.borrow().closing
     }
 
-    /// Starts writing, where there is something to write and no write is under way.
-    fn kick(self: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        if !state.writing && state.ws.output_bytes() > 0 {
+    /// Hands the output to the socket, where there is any and no write is under way; what the socket has no room for goes through the
+    /// ring.
+    pub fn kick(self: &Rc<Self>) {
+        let state = &mut *self.state.borrow_mut();
+        if state.writing || state.ws.output_bytes() == 0 {
+            return;
+        }
+        self.record_lag(state);
+        let begun = self.clock.now();
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match send(self.stream.as_raw_fd(), state.ws.output(), flags) {
+            Ok(bytes) => {
+                let took_us = self.clock.now().saturating_duration_since(begun).as_micros() as u64;
+                self.meters.borrow_mut().write.saturating_record(took_us);
+                state.ws.written(bytes);
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => (),
+            // The reading side sees the end and tells why.
+            Err(_) => {
+                let _ = self.stream.shutdown(Shutdown::Both);
+                return;
+            }
+        }
+        if state.ws.output_bytes() > 0 {
             state.writing = true;
-            drop(state);
             tokio_uring::spawn(self.clone().flush());
         }
     }

@@ -3,8 +3,8 @@
 use crate::auth::Credentials;
 use crate::fail_if::Condition;
 use crate::limits::{
-    CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX, PAYLOAD_BYTES_MAX, PCAP_PACKETS_MAX,
-    PHANTOMS_MAX, ROUNDS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
+    ACK_DELAY_MS, ACK_DELAY_MS_MAX, CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX,
+    PAYLOAD_BYTES_MAX, PCAP_PACKETS_MAX, PHANTOMS_MAX, ROUNDS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
 };
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
@@ -68,6 +68,10 @@ pub struct Cli {
     /// Share of the received messages that are marked as read (chat)
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
     pub read_share: f64,
+    /// The longest that a client waits with the acknowledgement of an event (chat): it acknowledges all it has with its next message,
+    /// or after this, or after 64 events, whichever comes first
+    #[arg(long, value_name = "MS", default_value_t = ACK_DELAY_MS, value_parser = clap::value_parser!(u64).range(0..=ACK_DELAY_MS_MAX))]
+    pub ack_delay_ms: u64,
     /// Unanswered messages a client may have (echo)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub in_flight: u32,

@@ -321,7 +321,8 @@ fn work(
     results: &mpsc::Sender<io::Result<Results>>,
 ) {
     let mut ring = tokio_uring::uring_builder();
-    ring.setup_cqsize(RING_COMPLETIONS);
+    // Completions wait for the thread's next system call instead of interrupting it for each.
+    ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun();
     let scenario = shared.options.cli.scenario;
     tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
         let result = match scenario {

@@ -15,6 +15,7 @@ use crate::schedule::Plan;
 use quanta::{Clock, Instant};
 use rand::RngExt;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -85,8 +86,8 @@ pub struct Context {
     pub meters: Rc<RefCell<Meters>>,
     /// This worker's side of the ledger.
     pub ledger: RefCell<Ledger>,
-    /// Clients (by place in this worker) with something to send at the next tick.
-    pub dirty: RefCell<Vec<usize>>,
+    /// Clients (by place in this worker) with something to send at the tick after that time, in its order.
+    dirty: RefCell<VecDeque<(Instant, usize)>>,
     /// Where the run stands.
     pub phase: Cell<Phase>,
     link: LinkContext,
@@ -129,6 +130,19 @@ impl Context {
         at.saturating_duration_since(self.shared.clock.now()).as_micros() as u64
     }
 
+    /// Lets a client's session be flushed after `--ack-delay-ms`; returns that time.
+    pub fn flush_later(&self, place: usize) -> Instant {
+        let at = self.shared.clock.now() + Duration::from_millis(self.shared.options.cli.ack_delay_ms);
+        self.dirty.borrow_mut().push_back((at, place));
+        at
+    }
+
+    /// The next client whose session is to be flushed now.
+    pub fn next_flush(&self) -> Option<usize> {
+        let now = self.shared.clock.now();
+        self.dirty.borrow_mut().pop_front_if(|(at, _)| *at <= now).map(|(_, place)| place)
+    }
+
     /// A client is connected, and welcomed where the server knows it.
     pub fn connected(&self) {
         let counters = &self.shared.counters;
@@ -160,7 +174,7 @@ pub trait Session: 'static {
     fn due(&self, link: Option<&dyn Outlet>, index: u32);
     /// The measured part begins.
     fn begin(&self, link: Option<&dyn Outlet>);
-    /// The tick after the client put itself on the dirty list.
+    /// The time of [`Context::flush_later`] has come.
     fn flush(&self, link: Option<&dyn Outlet>);
     /// Now and then: heartbeats, deadlines.
     fn sweep(&self, link: Option<&dyn Outlet>);
@@ -192,7 +206,11 @@ impl<S> Slot<S> {
     /// The session with its connection, where it has one.
     fn with<T>(&self, act: impl FnOnce(&S, Option<&dyn Outlet>) -> T) -> T {
         let link = self.link();
-        act(&self.session, link.as_ref().map(|link| link as &dyn Outlet))
+        let result = act(&self.session, link.as_ref().map(|link| link as &dyn Outlet));
+        if let Some(link) = link {
+            link.kick();
+        }
+        result
     }
 }
 
@@ -325,10 +343,8 @@ impl<S: Session> Worker<S> {
     }
 
     fn flush_dirty(&self) {
-        let dirty = self.context.dirty.take();
-        for place in dirty {
-            let slot = &self.slots[place];
-            slot.with(S::flush);
+        while let Some(place) = self.context.next_flush() {
+            self.slots[place].with(S::flush);
         }
     }
 

@@ -161,6 +161,18 @@ impl WsClient {
         self.pipe().map_or(0, |pipe| pipe.output.len())
     }
 
+    /// The bytes that wait for the socket.
+    pub fn output(&mut self) -> &[u8] {
+        self.pipe().map_or(&[], |pipe| &pipe.output)
+    }
+
+    /// The socket took the first `bytes` of them.
+    pub fn written(&mut self, bytes: usize) {
+        if let Some(pipe) = self.pipe() {
+            pipe.output.drain(..bytes);
+        }
+    }
+
     /// Takes the bytes for the socket and leaves `spare`, which is empty, in their place.
     pub fn take_output(&mut self, spare: Vec<u8>) -> Vec<u8> {
         self.pipe().map_or_else(Vec::new, |pipe| mem::replace(&mut pipe.output, spare))

@@ -1,7 +1,7 @@
 //! What operators choose.
 
 use crate::limits;
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 /// How a router is set up. `Config::at(path)` has the defaults; change fields from there.
 #[derive(Clone, Debug)]
@@ -25,12 +25,40 @@ pub struct Config {
     /// Days after which what was not delivered goes, and with it the keys by which a Send that is sent again is known. At least 1.
     /// Default: 30.
     pub retention_days: u32,
+    /// Days for which conversations are kept for `HistoryFetch`: 0 for not at all, `u32::MAX` for ever. Default: 0.
+    pub history_days: u32,
     /// Requests of one commit. Default: 2048.
     pub batch_requests_max: usize,
     /// Requests waiting for a router thread. Default: 8192.
     pub queue_requests_max: usize,
     /// Effects a thread holds for full shards before it takes no more requests. Default: 65,536.
     pub effects_held_max: usize,
+    /// What one user may ask for. Default: no limits; a gateway sets them.
+    pub user_limits: UserLimits,
+}
+
+/// How often something may happen: a token bucket of `burst` tokens that gets a new one each `period`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// For ever. Zero is taken as a nanosecond.
+    pub period: Duration,
+    /// At once, after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// Limits of each user, all devices and gateways' shards together. What is beyond one is answered `RATE_LIMITED`. None: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Messages, and publications of keys.
+    pub sends: Option<Limit>,
+    /// Commands to groups.
+    pub group_operations: Option<Limit>,
+    /// Fetches of users' keys.
+    pub key_fetches: Option<Limit>,
+    /// Fetches of history.
+    pub history_fetches: Option<Limit>,
+    /// Typing notices, and changes of whose presence is followed.
+    pub signals: Option<Limit>,
 }
 
 impl Config {
@@ -46,9 +74,11 @@ impl Config {
             window_events_max: limits::WINDOW_EVENTS_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
             retention_days: limits::RETENTION_DAYS,
+            history_days: 0,
             batch_requests_max: limits::BATCH_REQUESTS_MAX,
             queue_requests_max: limits::QUEUE_REQUESTS_MAX,
             effects_held_max: limits::EFFECTS_HELD_MAX,
+            user_limits: UserLimits::default(),
         }
     }
 
@@ -61,6 +91,7 @@ impl Config {
             window_events_max: self.window_events_max.max(1),
             window_bytes_max: self.window_bytes_max.max(1),
             retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,
+            history_ms: u64::from(self.history_days) * limits::DAY_MS,
         }
     }
 }
@@ -85,6 +116,8 @@ pub struct Rules {
     pub window_events_max: usize,
     /// Bytes in flight to a session.
     pub window_bytes_max: usize,
-    /// What is older goes.
+    /// What was not delivered and is older goes.
     pub retention_ms: u64,
+    /// What was said is kept so long for `HistoryFetch`; 0 for not at all.
+    pub history_ms: u64,
 }

@@ -7,7 +7,7 @@ use crate::{
     limits,
     partition::home,
     record,
-    runtime::{Counters, Directory, Job, Peer, Shared, Stats, Thread, route},
+    runtime::{Counters, Directory, Job, Peer, Shared, Stats, Thread, Throttle, route},
     store::{FjallStore, Store},
 };
 use crossbeam::channel::{Sender, TrySendError, bounded};
@@ -60,6 +60,7 @@ pub fn start_with_store(
         (0..threads).map(|_| bounded(config.queue_requests_max.max(1))).unzip();
     let shared = Arc::new(Shared {
         partitions: config.partitions,
+        throttle: Throttle::new(&config.user_limits),
         config,
         store,
         outlet,
@@ -169,7 +170,9 @@ impl Handle {
 
     /// The counters as they are now.
     pub fn stats(&self) -> Stats {
-        self.shared.counters.snapshot(self.queues.iter().map(Sender::len).sum())
+        let queued = self.queues.iter().map(Sender::len).sum();
+        let (rate_limited, rate_uncounted) = self.shared.throttle.counts();
+        Stats { rate_limited, rate_uncounted, ..self.shared.counters.snapshot(queued) }
     }
 
     fn queue_of(&self, partition: u16) -> &Sender<Job> {

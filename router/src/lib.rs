@@ -22,8 +22,8 @@ pub mod log {
 use roost_proto::tier as api;
 
 pub use api::{AccountOutcome, Action, DeviceId, Effect, Full, Outlet, Request, SessionId, UserId};
-pub use config::{Config, Rules};
+pub use config::{Config, Limit, Rules, UserLimits};
 pub use error::{StartError, StoreError};
 pub use handle::{Handle, Router, start, start_with_store};
 pub use partition::{CLOSE_POLICY, CLOSE_REPLACED};
-pub use runtime::Stats;
+pub use runtime::{LIMITED, Stats};

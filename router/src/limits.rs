@@ -27,6 +27,19 @@ pub const DEVICES_MAX: usize = 32;
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
 /// Messages one Read may name; a longer one is answered MALFORMED.
 pub const READ_MESSAGES_MAX: usize = 1024;
+/// A device's identity key: room for any curve, and for hybrids with a post-quantum one. Longer: Error `TOO_LARGE`; so for all
+/// limits of keys.
+pub const IDENTITY_BYTES_MAX: usize = 1024;
+/// A signed prekey: an X25519 and an ML-KEM-1024 public key take 1,600 bytes.
+pub const SIGNED_PREKEY_BYTES_MAX: usize = 2048;
+/// The signature of a prekey.
+pub const SIGNATURE_BYTES_MAX: usize = 1024;
+/// A one-time key.
+pub const ONE_TIME_KEY_BYTES_MAX: usize = 2048;
+/// One-time keys in one frame.
+pub const ONE_TIME_KEYS_FRAME_MAX: usize = 256;
+/// One-time keys that are left of a device, those just published included.
+pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
 
@@ -58,6 +71,14 @@ pub const FEED_READ_MAX: usize = 256;
 pub const FEEDS_UNWATCHED_MAX: usize = 16_384;
 /// Feeds of those looked at by one Tick.
 pub const FEEDS_WATCHED_AT_ONCE: usize = 64;
+
+/// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
+/// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
+pub const THROTTLE_USERS_MAX: usize = 65_536;
+/// The table is in so many parts, each under a lock of its own.
+pub const THROTTLE_PARTS: usize = 16;
+/// A full part is looked through for users without a need at most this often.
+pub const THROTTLE_PRUNE_MS: u64 = 100;
 
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
@@ -95,6 +116,12 @@ pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub const RETENTION_DAYS: u32 = 30;
 /// A status lives this long, whoever has seen it (`roost.proto`, Kind).
 pub const STATUS_MS: u64 = DAY_MS;
+/// Messages of a page of history, where the client does not say how many.
+pub const HISTORY_MESSAGES: usize = 50;
+/// Messages of a page of history at most: the client asks for the next page.
+pub const HISTORY_MESSAGES_MAX: usize = 200;
+/// A page of history ends with the message that passes this many bytes.
+pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
 /// Each partition is told at least this often that time passes.
 pub const TICK_MS: u64 = 250;
 /// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.
@@ -133,5 +160,11 @@ const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS
 const _: () = assert!(GROUP_MEMBERS_MAX <= GROUP_MEMBERS_CONFIG_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
+// The bundles of all devices of a user are one answer, which must not fill a connection's outbox (512 KiB) alone.
+const _: () = assert!(
+    DEVICES_MAX
+        * (IDENTITY_BYTES_MAX + SIGNED_PREKEY_BYTES_MAX + SIGNATURE_BYTES_MAX + ONE_TIME_KEY_BYTES_MAX)
+        < 256 * 1024
+);
 // 41 bits of milliseconds last until 2039 below 2^63, and one bit more as an unsigned number until 2109.
 const _: () = assert!(PARTITION_BITS + COUNTER_BITS == 22);

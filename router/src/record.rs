@@ -30,21 +30,27 @@ pub enum Space {
     Outbox = 6,
     /// seq, user -> nothing: the statuses among the events, in the order in which they end.
     Statuses = 7,
+    /// conversation (the smaller user, the larger), message -> `Delivery`.
+    History = 8,
+    /// user, device -> `KeysRecord`.
+    Keys = 9,
+    /// user, device, number -> one-time key; gone once handed out.
+    OneTime = 10,
     /// group -> `GroupRecord`; group, user -> `FormerRecord`.
-    Groups = 8,
+    Groups = 11,
     /// message -> `GroupMessageRecord`; message, user -> nothing, once he has read it.
-    GroupMessages = 9,
+    GroupMessages = 12,
     /// group -> `RosterRecord`.
-    Rosters = 10,
+    Rosters = 13,
     /// user -> `MembershipsRecord`.
-    Memberships = 11,
+    Memberships = 14,
     /// group, seq -> `StoredEvent`, for all of the group's members in the partition.
-    Feeds = 12,
+    Feeds = 15,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Users,
         Self::Accounts,
@@ -53,6 +59,9 @@ impl Space {
         Self::Marks,
         Self::Outbox,
         Self::Statuses,
+        Self::History,
+        Self::Keys,
+        Self::OneTime,
         Self::Groups,
         Self::GroupMessages,
         Self::Rosters,
@@ -70,6 +79,9 @@ impl Space {
             "marks",
             "outbox",
             "statuses",
+            "history",
+            "keys",
+            "one_time",
             "groups",
             "group_messages",
             "rosters",
@@ -167,6 +179,12 @@ pub fn status(partition: u16, seq: u64, user: UserId) -> Key {
     Key::new(Space::Statuses, partition).push(&seq.to_be_bytes()).push(&user.to_be_bytes())
 }
 
+/// A message of a conversation.
+pub fn history(partition: u16, (one, other): (u64, u64), message: u64) -> Key {
+    let key = Key::new(Space::History, partition).push(&one.to_be_bytes());
+    key.push(&other.to_be_bytes()).push(&message.to_be_bytes())
+}
+
 /// Where a key names a user or a group, this bit tells that it is a group: no user and no group has a number that large.
 pub const GROUP: u64 = 1 << 63;
 
@@ -184,6 +202,17 @@ pub fn mark(partition: u16, receiver: UserId, message: u64) -> Key {
 /// A forward on its way.
 pub fn outbox(partition: u16, to: u16, seq: u64) -> Key {
     Key::new(Space::Outbox, partition).push(&to.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// The published keys of a device.
+pub fn keys(partition: u16, user: UserId, device: DeviceId) -> Key {
+    Key::new(Space::Keys, partition).push(&user.to_be_bytes()).push(&device.to_be_bytes())
+}
+
+/// A one-time key of a device, by the number it was given.
+pub fn one_time(partition: u16, user: UserId, device: DeviceId, number: u64) -> Key {
+    let device = device.to_be_bytes();
+    Key::new(Space::OneTime, partition).push(&user.to_be_bytes()).push(&device).push(&number.to_be_bytes())
 }
 
 /// A group, in its home.
@@ -292,9 +321,16 @@ pub struct Device {
     pub cursor: u64,
     /// When it was last here, in days of Unix time.
     pub seen_day: u32,
+    /// Its one-time keys that are left, by number.
+    pub one_time: OneTime,
 }
 
 impl Device {
+    /// One that is given all events.
+    pub fn new(device: DeviceId) -> Self {
+        Self { device, registering: false, start: 0, cursor: 0, seen_day: 0, one_time: OneTime::default() }
+    }
+
     /// It was not here within the time of retention: nothing waits for it.
     pub(crate) fn is_gone(&self, today: u32, rules: &Rules) -> bool {
         u64::from(today.saturating_sub(self.seen_day)) * limits::DAY_MS > rules.retention_ms
@@ -303,6 +339,27 @@ impl Device {
     /// It was given this event, and has it for good.
     pub fn has(&self, seq: u64) -> bool {
         self.start < seq && seq <= self.cursor
+    }
+}
+
+/// The numbers of the one-time keys that are left: from `first` up to, not including, `next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OneTime {
+    /// The next to be handed out.
+    pub first: u64,
+    /// The next to be published.
+    pub next: u64,
+}
+
+impl OneTime {
+    /// How many are left.
+    pub fn len(self) -> usize {
+        self.next.saturating_sub(self.first) as usize
+    }
+
+    /// None is left.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -331,6 +388,8 @@ impl User {
             start: d.start,
             cursor: d.cursor,
             seen_day: d.seen_day,
+            one_time_first: d.one_time.first,
+            one_time_next: d.one_time.next,
         });
         let (memberships, leaves) = (self.memberships, self.leaves);
         log::UserRecord { tail: self.tail, device: device.collect(), memberships, leaves }.encode_to_bytes()
@@ -348,6 +407,7 @@ impl User {
             start: d.start,
             cursor: d.cursor,
             seen_day: d.seen_day,
+            one_time: OneTime { first: d.one_time_first, next: d.one_time_next },
         });
         Ok(Self {
             tail: record.tail,

@@ -124,8 +124,13 @@ impl Store for LostDisk {
         self.check("scan").and_then(|()| self.memory.scan(first, last, visit))
     }
 
-    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
-        self.check("read").and_then(|()| self.memory.last(first, last))
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.check("scan").and_then(|()| self.memory.scan_back(first, last, visit))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {

@@ -1,10 +1,12 @@
 //! One connection as a protocol: bytes in, bytes and asks out. It opens no socket, reads no clock, sees no ring.
 //!
-//! `upgrade` answers the opening handshake, `session` speaks WebSocket after it.
+//! `allowance` counts what it may send, `upgrade` answers the opening handshake, `session` speaks WebSocket after it.
 
+mod allowance;
 mod session;
 mod upgrade;
 
+pub use allowance::{Allowance, Limited, Moment, RATE_LIMITED, Rate, Rates};
 pub use session::close_code;
 pub use upgrade::PATH;
 
@@ -49,6 +51,8 @@ pub struct Rules {
     pub message_bytes_max: u64,
     /// Bytes of partial messages and heads a shard may hold together.
     pub assembly_bytes_max: usize,
+    /// What a connection of the product may send.
+    pub rates: Rates,
 }
 
 /// What a connection asks of the tier behind the gateway.
@@ -87,6 +91,8 @@ pub enum Note {
     Message,
     /// We closed with this code.
     Closed(u16),
+    /// A frame was beyond this limit.
+    Limited(Limited),
 }
 
 /// Where output, asks and notes of one [`Conn::receive`] go.
@@ -101,6 +107,8 @@ pub struct Turn<'a> {
     pub assembly_bytes: &'a mut usize,
     /// Reused for encoding.
     pub scratch: &'a mut Vec<u8>,
+    /// The time of the shard's turn.
+    pub now: Moment,
 }
 
 /// Where a connection stands.
@@ -132,6 +140,7 @@ struct Partial {
 pub struct Conn {
     identity: Option<IdentityCell>,
     partial: Option<Box<Partial>>,
+    allowance: Allowance,
     phase: Phase,
     encoding: EncodingCell,
 }

@@ -6,7 +6,7 @@ use roost_proto::{
     v1,
 };
 
-use super::{Ask, Backend, Conn, Next, Note, Partial, Rules, Turn};
+use super::{Ask, Backend, Conn, Next, Note, Partial, Rules, Turn, allowance::Refused};
 
 /// Close codes of RFC 6455 section 7.4.1 that this gateway sends by itself.
 pub mod close_code {
@@ -66,7 +66,10 @@ impl Conn {
             Item::Data { kind, payload, first: true, last: true } => self.message(kind, payload, rules, turn),
             Item::Data { kind, payload, last, .. } => self.piece(kind, payload, last, rules, turn),
             Item::Ping(payload) => {
-                frame::encode(Opcode::Pong, payload, turn.out);
+                // RFC 6455 section 5.5.3 lets pings go unanswered when newer ones come.
+                if self.admit(payload, rules, turn).is_ok() {
+                    frame::encode(Opcode::Pong, payload, turn.out);
+                }
                 Next::Stay
             }
             Item::Pong(_) => Next::Stay,
@@ -122,10 +125,31 @@ impl Conn {
                 self.close(close_code::UNSUPPORTED_DATA, reason, turn)
             }
             Backend::Router(_) => {
-                self.envelope(payload, turn);
+                match self.admit(payload, rules, turn) {
+                    Ok(()) => self.envelope(payload, turn),
+                    Err(refused) => self.say_limited(payload, refused, turn),
+                }
                 Next::Stay
             }
         }
+    }
+
+    /// Counts a frame and its payload. Nobody limits an echo.
+    fn admit(&mut self, payload: &[u8], rules: &Rules, turn: &mut Turn<'_>) -> Result<(), Refused> {
+        let taken = self.allowance.take(&rules.rates, payload.len(), turn.now);
+        taken.inspect_err(|refused| turn.notes.push(Note::Limited(refused.limited)))
+    }
+
+    /// Answers a frame that is not handed on. Its body is not decoded: that is what the limit saves.
+    fn say_limited(&self, payload: &[u8], refused: Refused, turn: &mut Turn<'_>) {
+        let error = v1::Error {
+            code: v1::Code::RATE_LIMITED.into(),
+            message: format!("too many {} by this connection; wait", refused.limited.name()),
+            retry_after_ms: refused.retry_after_ms,
+        };
+        let reply_to = codec::client_frame_id(self.encoding(), payload);
+        let frame = v1::ServerFrame { reply_to, body: Some(error.into()) };
+        self.send_frame(&frame, turn.scratch, turn.out);
     }
 
     /// A frame of `roost.proto`: heartbeats and what cannot be read end here, the rest is asked of the router.

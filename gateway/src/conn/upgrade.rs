@@ -7,7 +7,9 @@ use roost_proto::{
     handshake::{self, Refusal, Upgrade},
 };
 
-use super::{Ask, Backend, Conn, EncodingCell, Identity, IdentityCell, Next, Note, Phase, Rules, Turn};
+use super::{
+    Allowance, Ask, Backend, Conn, EncodingCell, Identity, IdentityCell, Next, Note, Phase, Rules, Turn,
+};
 use crate::limits;
 
 /// Where the product's WebSocket lives.
@@ -74,6 +76,7 @@ impl Conn {
         self.identity = settled.identity.and_then(|identity| {
             Some(IdentityCell { user: NonZeroU64::new(identity.user)?, device: identity.device })
         });
+        self.allowance = Allowance::full(turn.now);
         turn.notes.push(Note::Upgraded);
         if self.identity.is_some() {
             turn.asks.push(Ask::Attach);

@@ -9,10 +9,11 @@ use prometheus_client::{
     registry::Registry,
 };
 use roost_gateway::{
+    conn::RATE_LIMITED,
     limits,
     shard::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats},
 };
-use roost_router::Handle;
+use roost_router::{Handle, LIMITED};
 
 use super::memory::Memory;
 
@@ -178,7 +179,10 @@ impl Collector for Shards {
             "code",
             &CLOSE_CODES,
             |stats| &stats.closed,
-        )
+        )?;
+        let limited = |kind: usize| self.0.iter().map(|stats| stats.rate_limited[kind].value()).sum();
+        let help = "Frames answered RATE_LIMITED by a connection's limit, by limit";
+        by_kind(&mut encoder, "rate_limited", help, &RATE_LIMITED, limited)
     }
 }
 
@@ -201,6 +205,21 @@ impl Shards {
         }
         Ok(())
     }
+}
+
+fn by_kind(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kinds: &[&'static str],
+    count: impl Fn(usize) -> u64,
+) -> Result<(), std::fmt::Error> {
+    let metric = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+    for (place, kind) in kinds.iter().enumerate() {
+        ConstCounter::new(count(place)).encode(family.encode_family(&[("kind", *kind)])?)?;
+    }
+    Ok(())
 }
 
 fn by_shard<M: EncodeMetric>(
@@ -243,11 +262,18 @@ impl Collector for Router {
             ),
             ("router_store_errors", "Reads and commits of the store that failed", stats.store_errors),
             ("router_unavailable", "Requests answered UNAVAILABLE", stats.refused),
+            (
+                "router_rate_uncounted",
+                "Requests let through uncounted because a table of users' limits was full",
+                stats.rate_uncounted,
+            ),
         ];
         for (name, help, value) in counters {
             let metric = ConstCounter::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
+        let help = "Requests answered RATE_LIMITED by a user's limit, by limit";
+        by_kind(&mut encoder, "router_rate_limited", help, &LIMITED, |kind| stats.rate_limited[kind])?;
         let gauges = [
             ("router_sessions", "Sessions attached", stats.sessions),
             ("router_sessions_bytes", "Memory of the router's session tables, bytes", stats.sessions_bytes),

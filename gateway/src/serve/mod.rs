@@ -18,15 +18,16 @@ use anyhow::{Context as _, Result, anyhow};
 use roost_gateway::{
     auth::Keys,
     config::{AuthKind, BackendKind, Config},
-    conn::{Backend, Rules},
+    conn::{Backend, Rate, Rates, Rules},
     http::{self, Accounts, HttpConfig, HttpService, Services, WebSocketAddress},
     limits,
     mailbox::{self, Receiver, Sender},
+    rates::{Limits, Setting},
     ring::Uring,
     shard::{Parts, Shard, Shared, Stats, Uplink},
 };
 use roost_proto::tier::Effect;
-use roost_router::Router;
+use roost_router::{Limit, Router, UserLimits};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -108,13 +109,32 @@ fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Route
     let defaults = roost_router::Config::at(config.data.join("store"));
     let router = roost_router::Config {
         threads: usize::from(config.router_threads),
+        retention_days: config.retention_days,
+        history_days: config.history_days.0,
         heartbeat_s: config.heartbeat_s,
         payload_bytes_max: defaults
             .payload_bytes_max
             .min(limits::payload_bytes_max(config.max_message_bytes)),
+        user_limits: user_limits(&config.limits),
         ..defaults
     };
     Ok(roost_router::start(router, Arc::new(Mailboxes(mailboxes)))?)
+}
+
+fn user_limits(limits: &Limits) -> UserLimits {
+    let limit = |setting: Setting| setting.0.map(|l| Limit { period: l.period, burst: l.burst });
+    UserLimits {
+        sends: limit(limits.sends),
+        group_operations: limit(limits.group_operations),
+        key_fetches: limit(limits.key_fetches),
+        history_fetches: limit(limits.history_fetches),
+        signals: limit(limits.signals),
+    }
+}
+
+fn rates(limits: &Limits) -> Rates {
+    let rate = |setting: Setting| setting.0.map(|limit| Rate::new(limit.period, limit.burst));
+    Rates { frames: rate(limits.connection_frames), bytes: rate(limits.connection_bytes) }
 }
 
 fn rules(config: &Config, keys: &Keys) -> Rules {
@@ -128,6 +148,7 @@ fn rules(config: &Config, keys: &Keys) -> Rules {
         backend,
         message_bytes_max: config.max_message_bytes,
         assembly_bytes_max: limits::ASSEMBLY_BYTES_MAX,
+        rates: if config.backend == BackendKind::Echo { Rates::default() } else { rates(&config.limits) },
     }
 }
 

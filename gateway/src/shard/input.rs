@@ -155,7 +155,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn take_input(&mut self, slot: u32, buffer: Buffer, bytes: usize) {
-        let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, now, .. } = self;
+        let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, now, moment, .. } = self;
         let connection = &mut slab[slot];
         parts.stats.bytes_received.add(bytes as u64);
         if connection.life != Life::Live {
@@ -163,7 +163,7 @@ impl<R: Ring> Shard<R> {
         }
         let input = parts.ring.buffer(buffer, bytes);
         let out = outboxes.open(&mut connection.outbox);
-        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
+        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
         let next = connection.conn.receive(input, &parts.rules, &mut turn);
         if matches!(connection.conn.phase(), Phase::Attaching | Phase::Open) {
             let first = connection.heard != *now;
@@ -175,11 +175,11 @@ impl<R: Ring> Shard<R> {
 
     /// The session has begun: what its client sent before is received now.
     pub(super) fn take_early_input(&mut self, slot: u32) {
-        let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, .. } = self;
+        let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, moment, .. } = self;
         let connection = &mut slab[slot];
         let mut early = connection.conn.attached(assembly_bytes);
         let out = outboxes.open(&mut connection.outbox);
-        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
+        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
         let next = connection.conn.receive(&mut early, &parts.rules, &mut turn);
         self.received_by(slot, next);
     }

@@ -239,10 +239,10 @@ impl<R: Ring> Shard<R> {
 
     /// Sends a Close frame and finishes.
     pub(super) fn say_close(&mut self, slot: u32, code: u16, reason: &str) {
-        let Self { slab, outboxes, asks, notes, scratch, assembly_bytes, .. } = self;
+        let Self { slab, outboxes, asks, notes, scratch, assembly_bytes, moment, .. } = self;
         let connection = &mut slab[slot];
         let out = outboxes.open(&mut connection.outbox);
-        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch };
+        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
         connection.conn.close(code, reason, &mut turn);
         self.count_notes();
         self.finish(slot);

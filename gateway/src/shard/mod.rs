@@ -26,7 +26,7 @@ use quanta::Instant;
 use roost_proto::tier::{Effect, Full, Request};
 
 use crate::{
-    conn::{Ask, Note, Rules},
+    conn::{Ask, Moment, Note, Rules},
     limits,
     mailbox::Receiver,
     ring::{Completion, GENERATIONS, Op, Ring, Token},
@@ -84,6 +84,8 @@ pub struct Shard<R> {
     outboxes: Outboxes,
     clock: Clock,
     now: Tick,
+    /// The same in a finer unit, for what connections may send.
+    moment: Moment,
     sweep: Sweep,
     /// The tick in which an accept failed: the machine is out of files or memory, and trying again at once is no use.
     accept_failed: Option<Tick>,
@@ -116,6 +118,7 @@ impl<R: Ring> Shard<R> {
             outboxes: Outboxes::default(),
             clock: Clock::new(Instant::now()),
             now: Tick::default(),
+            moment: Moment::default(),
             sweep: Sweep::default(),
             accept_failed: None,
             refusing: 0,
@@ -154,6 +157,7 @@ impl<R: Ring> Shard<R> {
         self.parts.ring.wait(self.sleep(), completions)?;
         self.parts.mailbox.awake();
         let instant = Instant::now();
+        self.moment = Moment::at(self.clock.age(instant));
         let ended = std::mem::replace(&mut self.now, self.clock.tick(instant));
         if self.now != ended {
             self.tick(ended, completions);
@@ -302,6 +306,7 @@ impl<R: Ring> Shard<R> {
                 Note::Refused(status) => stats.refused(status).add(1),
                 Note::Message => stats.messages_received.add(1),
                 Note::Closed(code) => stats.closed(code).add(1),
+                Note::Limited(limited) => stats.rate_limited[limited as usize].add(1),
             }
         }
     }

@@ -117,4 +117,4 @@ impl Default for Slot {
 }
 
 const _: () =
-    assert!(size_of::<Entry<Slot>>() == 56, "a connection costs less than a cache line; docs/decisions/0006");
+    assert!(size_of::<Entry<Slot>>() == 64, "a connection costs one cache line; docs/decisions/0006");

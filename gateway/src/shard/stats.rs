@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::conn::RATE_LIMITED;
+
 /// A number with one writer, so that counting needs no locked instruction.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
@@ -47,6 +49,8 @@ pub struct Stats {
     pub refused: [Cell; REFUSAL_STATUSES.len()],
     /// Close frames sent by the gateway's own decision, by code.
     pub closed: [Cell; CLOSE_CODES.len()],
+    /// Frames that were not taken, by the limit they were beyond.
+    pub rate_limited: [Cell; RATE_LIMITED.len()],
     /// Connections whose handshake took too long.
     pub handshakes_timed_out: Cell,
     /// Sessions reaped because nothing came from them.

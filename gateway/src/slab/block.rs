@@ -2,7 +2,7 @@
 
 use std::{io, ptr, ptr::NonNull};
 
-/// Slots of a block. With slots of 56 bytes a block is 224 pages: a large mapping, of which only what was used is touched.
+/// Slots of a block. With slots of 64 bytes a block is 256 pages: a large mapping, of which only what was used is touched.
 pub const BLOCK_SLOTS: u32 = 16_384;
 /// Ends the list of free slots.
 const NO_SLOT: u32 = u32::MAX;

@@ -138,8 +138,7 @@ impl<S: Session> Sessions<S> {
 
     /// A slice of the clients: offline and back as the schedule says, heartbeats, deadlines.
     fn sweep<W: Wire>(&mut self, core: &mut Core<W>) {
-        let dirty = self.context.dirty.take();
-        for place in dirty {
+        while let Some(place) = self.context.next_flush() {
             self.with(core, place as u32, S::flush);
         }
         let share = self.all.len().div_ceil(SWEEP_TICKS);

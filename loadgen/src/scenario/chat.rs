@@ -44,10 +44,11 @@ struct State {
     /// The last event's place; 0 where all is acknowledged.
     ack_due: u64,
     events_unacknowledged: u32,
+    /// When the oldest of them is to be acknowledged at the latest.
+    ack_at: Option<Instant>,
     /// Places of the stream that were there when the first session began: to be taken before the run is ready.
     backlog_head: u64,
     reads: Vec<u64>,
-    dirty: bool,
 }
 
 /// Where the session stands.
@@ -79,6 +80,8 @@ impl Chat {
             && state.in_flight < state.queue.len().min(UNANSWERED_MAX)
             && link.has_room()
         {
+            // Goes with the message, in one packet.
+            self.acknowledge(state, link);
             let index = state.queue[state.in_flight];
             state.in_flight += 1;
             let plan = &self.context.shared.plan;
@@ -195,8 +198,8 @@ impl Chat {
         }
         if state.events_unacknowledged >= ACK_EVENTS_MAX {
             self.acknowledge(state, link);
-        } else {
-            self.mark_dirty(state);
+        } else if state.ack_at.is_none() {
+            state.ack_at = Some(self.context.flush_later(self.place));
         }
     }
 
@@ -240,12 +243,6 @@ impl Chat {
         }
     }
 
-    fn mark_dirty(&self, state: &mut State) {
-        if !std::mem::replace(&mut state.dirty, true) {
-            self.context.dirty.borrow_mut().push(self.place);
-        }
-    }
-
     /// Acknowledges all that came, and tells what was read.
     fn acknowledge(&self, state: &mut State, link: &dyn Outlet) {
         if state.standing != Standing::Welcomed {
@@ -254,8 +251,7 @@ impl Chat {
         if state.ack_due > 0 {
             self.frame(state, link, &wire::ack(state.ack_due), None);
             self.context.ledger.borrow_mut().acknowledged(self.client, state.ack_due);
-            state.ack_due = 0;
-            state.events_unacknowledged = 0;
+            state.forget_events();
         }
         while !state.reads.is_empty() {
             let rest = state.reads.split_off(state.reads.len().min(READ_MESSAGES_MAX));
@@ -280,6 +276,11 @@ impl Chat {
 }
 
 impl State {
+    /// No event waits for its acknowledgement any more.
+    fn forget_events(&mut self) {
+        (self.ack_due, self.events_unacknowledged, self.ack_at) = (0, 0, None);
+    }
+
     /// Takes a message out of the queue; false where it is not in flight.
     fn forget(&mut self, index: u32) -> bool {
         let place = self.queue.iter().take(self.in_flight).position(|&queued| queued == index);
@@ -305,9 +306,9 @@ impl Session for Chat {
             retries: rustc_hash::FxHashMap::default(),
             ack_due: 0,
             events_unacknowledged: 0,
+            ack_at: None,
             backlog_head: 0,
             reads: Vec::new(),
-            dirty: false,
         };
         Self { context, client, place, state: RefCell::new(state) }
     }
@@ -348,8 +349,7 @@ impl Session for Chat {
         // All without an answer goes again, first and in the same order; the client_id keeps it from being stored twice.
         state.in_flight = 0;
         // What was not acknowledged will come again.
-        state.ack_due = 0;
-        state.events_unacknowledged = 0;
+        state.forget_events();
     }
 
     fn due(&self, link: Option<&dyn Outlet>, index: u32) {
@@ -366,8 +366,9 @@ impl Session for Chat {
 
     fn flush(&self, link: Option<&dyn Outlet>) {
         let state = &mut *self.state.borrow_mut();
-        state.dirty = false;
-        if let Some(link) = link {
+        // Where a message took the acknowledgement along, what came after it has its own time.
+        let due = state.ack_at.is_some_and(|at| at <= self.context.shared.clock.now());
+        if let Some(link) = link.filter(|_| due) {
             self.acknowledge(state, link);
         }
     }
@@ -386,8 +387,9 @@ impl Session for Chat {
                 if !state.postponed.is_empty() {
                     self.retry(state, link);
                 }
-                if !state.reads.is_empty() {
-                    self.mark_dirty(state);
+                // Of a connection that broke before they were told.
+                if !state.reads.is_empty() && state.ack_at.is_none() {
+                    self.acknowledge(state, link);
                 }
                 let share = self.context.shared.options.cli.heartbeat_share;
                 if silent > state.heartbeat.mul_f64(share) {

@@ -129,6 +129,30 @@ impl ::buffa::Message for Command {
                         += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::History(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::KeysPublish(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::KeysFetch(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
                 __buffa::oneof::command::Body::Group(x) => {
                     let __slot = __cache.reserve();
                     let inner = x.compute_size(__cache);
@@ -228,6 +252,30 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::Tick(x) => {
                     ::buffa::types::put_len_delimited_header(
                         11u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::History(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        12u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::KeysPublish(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        30u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::KeysFetch(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        31u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -457,6 +505,66 @@ impl ::buffa::Message for Command {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::command::Body::Tick(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            12u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::History(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::History(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            30u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::KeysPublish(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::KeysPublish(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            31u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::KeysFetch(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::KeysFetch(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -1296,6 +1404,382 @@ impl ::buffa::Message for Read {
     fn clear(&mut self) {
         self.origin = ::buffa::MessageField::none();
         self.message.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct History {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `fetch`
+    pub fetch: ::buffa::MessageField<
+        ::roost_proto::v1::HistoryFetch,
+        ::buffa::Inline<::roost_proto::v1::HistoryFetch>,
+    >,
+}
+impl ::core::fmt::Debug for History {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("History")
+            .field("origin", &self.origin)
+            .field("fetch", &self.fetch)
+            .finish()
+    }
+}
+impl History {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.History";
+}
+::buffa::impl_default_instance!(History);
+impl ::buffa::MessageName for History {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "History";
+    const FULL_NAME: &'static str = "roost.log.v1.History";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.History";
+}
+impl ::buffa::Message for History {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.fetch.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.fetch.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.fetch.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.fetch.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.fetch.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.fetch = ::buffa::MessageField::none();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct KeysPublish {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `keys`
+    pub keys: ::buffa::MessageField<
+        ::roost_proto::v1::KeysPublish,
+        ::buffa::Inline<::roost_proto::v1::KeysPublish>,
+    >,
+}
+impl ::core::fmt::Debug for KeysPublish {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("KeysPublish")
+            .field("origin", &self.origin)
+            .field("keys", &self.keys)
+            .finish()
+    }
+}
+impl KeysPublish {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysPublish";
+}
+::buffa::impl_default_instance!(KeysPublish);
+impl ::buffa::MessageName for KeysPublish {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "KeysPublish";
+    const FULL_NAME: &'static str = "roost.log.v1.KeysPublish";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysPublish";
+}
+impl ::buffa::Message for KeysPublish {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.keys.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.keys.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.keys.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.keys.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.keys.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.keys = ::buffa::MessageField::none();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct KeysFetch {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `user`
+    pub user: u64,
+}
+impl ::core::fmt::Debug for KeysFetch {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("KeysFetch")
+            .field("origin", &self.origin)
+            .field("user", &self.user)
+            .finish()
+    }
+}
+impl KeysFetch {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysFetch";
+}
+::buffa::impl_default_instance!(KeysFetch);
+impl ::buffa::MessageName for KeysFetch {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "KeysFetch";
+    const FULL_NAME: &'static str = "roost.log.v1.KeysFetch";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysFetch";
+}
+impl ::buffa::Message for KeysFetch {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.user != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.user) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.user != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.user, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.user = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.user = 0u64;
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -3504,6 +3988,14 @@ pub struct DeviceRecord {
     ///
     /// Field 4: `seen_day`
     pub seen_day: u32,
+    /// the one-time keys that are left have the numbers from this one on
+    ///
+    /// Field 5: `one_time_first`
+    pub one_time_first: u64,
+    /// and below this one
+    ///
+    /// Field 6: `one_time_next`
+    pub one_time_next: u64,
 }
 impl ::core::fmt::Debug for DeviceRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -3512,6 +4004,8 @@ impl ::core::fmt::Debug for DeviceRecord {
             .field("start", &self.start)
             .field("cursor", &self.cursor)
             .field("seen_day", &self.seen_day)
+            .field("one_time_first", &self.one_time_first)
+            .field("one_time_next", &self.one_time_next)
             .finish()
     }
 }
@@ -3554,6 +4048,13 @@ impl ::buffa::Message for DeviceRecord {
         if self.seen_day != 0u32 {
             size += 1u64 + ::buffa::types::uint32_encoded_len(self.seen_day) as u64;
         }
+        if self.one_time_first != 0u64 {
+            size
+                += 1u64 + ::buffa::types::uint64_encoded_len(self.one_time_first) as u64;
+        }
+        if self.one_time_next != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.one_time_next) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -3574,6 +4075,12 @@ impl ::buffa::Message for DeviceRecord {
         }
         if self.seen_day != 0u32 {
             ::buffa::types::put_uint32_field(4u32, self.seen_day, buf);
+        }
+        if self.one_time_first != 0u64 {
+            ::buffa::types::put_uint64_field(5u32, self.one_time_first, buf);
+        }
+        if self.one_time_next != 0u64 {
+            ::buffa::types::put_uint64_field(6u32, self.one_time_next, buf);
         }
     }
     fn merge_field(
@@ -3615,6 +4122,20 @@ impl ::buffa::Message for DeviceRecord {
                 )?;
                 self.seen_day = ::buffa::types::decode_uint32(buf)?;
             }
+            5u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.one_time_first = ::buffa::types::decode_uint64(buf)?;
+            }
+            6u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.one_time_next = ::buffa::types::decode_uint64(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -3626,6 +4147,8 @@ impl ::buffa::Message for DeviceRecord {
         self.start = 0u64;
         self.cursor = 0u64;
         self.seen_day = 0u32;
+        self.one_time_first = 0u64;
+        self.one_time_next = 0u64;
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -3707,6 +4230,123 @@ impl ::buffa::Message for PartitionRecord {
     }
     fn clear(&mut self) {
         self.clock = 0u64;
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct KeysRecord {
+    /// Field 1: `identity`
+    pub identity: ::buffa::bytes::Bytes,
+    /// Field 2: `signed_prekey`
+    pub signed_prekey: ::buffa::bytes::Bytes,
+    /// Field 3: `signature`
+    pub signature: ::buffa::bytes::Bytes,
+}
+impl ::core::fmt::Debug for KeysRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("KeysRecord")
+            .field("identity", &self.identity)
+            .field("signed_prekey", &self.signed_prekey)
+            .field("signature", &self.signature)
+            .finish()
+    }
+}
+impl KeysRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysRecord";
+}
+::buffa::impl_default_instance!(KeysRecord);
+impl ::buffa::MessageName for KeysRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "KeysRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.KeysRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.KeysRecord";
+}
+impl ::buffa::Message for KeysRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.identity.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.identity) as u64;
+        }
+        if !self.signed_prekey.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.signed_prekey) as u64;
+        }
+        if !self.signature.is_empty() {
+            size += 1u64 + ::buffa::types::bytes_encoded_len(&self.signature) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.identity.is_empty() {
+            ::buffa::types::put_shared_bytes_field(1u32, &self.identity, buf);
+        }
+        if !self.signed_prekey.is_empty() {
+            ::buffa::types::put_shared_bytes_field(2u32, &self.signed_prekey, buf);
+        }
+        if !self.signature.is_empty() {
+            ::buffa::types::put_shared_bytes_field(3u32, &self.signature, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                self.identity = ::buffa::types::decode_bytes_to_bytes(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                self.signed_prekey = ::buffa::types::decode_bytes_to_bytes(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                self.signature = ::buffa::types::decode_bytes_to_bytes(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.identity = ::core::default::Default::default();
+        self.signed_prekey = ::core::default::Default::default();
+        self.signature = ::core::default::Default::default();
     }
 }
 /// A group in its home; members in the order of joining.
@@ -4716,6 +5356,11 @@ pub mod __buffa {
                 Taken(::buffa::alloc::boxed::Box<super::super::super::Taken>),
                 Skip(::buffa::alloc::boxed::Box<super::super::super::Skip>),
                 Tick(::buffa::alloc::boxed::Box<super::super::super::Tick>),
+                History(::buffa::alloc::boxed::Box<super::super::super::History>),
+                KeysPublish(
+                    ::buffa::alloc::boxed::Box<super::super::super::KeysPublish>,
+                ),
+                KeysFetch(::buffa::alloc::boxed::Box<super::super::super::KeysFetch>),
                 Group(::buffa::alloc::boxed::Box<super::super::super::Group>),
             }
             impl ::buffa::Oneof for Body {}
@@ -4817,6 +5462,37 @@ pub mod __buffa {
             }
             impl From<super::super::super::Tick> for ::core::option::Option<Body> {
                 fn from(v: super::super::super::Tick) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::History> for Body {
+                fn from(v: super::super::super::History) -> Self {
+                    Self::History(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::History> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::History) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::KeysPublish> for Body {
+                fn from(v: super::super::super::KeysPublish) -> Self {
+                    Self::KeysPublish(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::KeysPublish>
+            for ::core::option::Option<Body> {
+                fn from(v: super::super::super::KeysPublish) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::KeysFetch> for Body {
+                fn from(v: super::super::super::KeysFetch) -> Self {
+                    Self::KeysFetch(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::KeysFetch> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::KeysFetch) -> Self {
                     Self::Some(Body::from(v))
                 }
             }

@@ -29,6 +29,8 @@ struct Found {
     /// The device is not given events up to here.
     start: u64,
     head: u64,
+    /// One-time keys of the device that are left.
+    one_time_keys: u32,
     kind: Kind,
     /// Its user has no other device.
     is_alone: bool,
@@ -69,8 +71,8 @@ impl Partition {
             return Ok(());
         };
         let (start, cursor) = (found.start, found.cursor);
-        let device =
-            Device { device: origin.device, registering: found.at_once, start, cursor, seen_day: today };
+        let registering = found.at_once;
+        let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
         match found.kind {
             Kind::First | Kind::New if found.at_once => {
                 self.register(origin.user, stored, device);
@@ -99,7 +101,15 @@ impl Partition {
         let has_room = self.registrations() < limits::REGISTRATIONS_MAX;
         let Some(record) = record else {
             let (kind, is_alone) = (Kind::First, true);
-            return Ok(Some(Found { cursor: 0, start: 0, head: 0, kind, is_alone, at_once: has_room }));
+            return Ok(Some(Found {
+                cursor: 0,
+                start: 0,
+                head: 0,
+                one_time_keys: 0,
+                kind,
+                is_alone,
+                at_once: has_room,
+            }));
         };
         let head = self.newest(origin.user, record, tx)?;
         let unchanged = record.state != State::Changed && head <= self.stored_clock;
@@ -114,6 +124,7 @@ impl Partition {
                 cursor,
                 start,
                 head: head.max(cursor),
+                one_time_keys: device.one_time.len() as u32,
                 kind,
                 is_alone,
                 at_once: unchanged,
@@ -131,7 +142,15 @@ impl Partition {
         } else {
             (head, self.before_living_statuses(origin.user, head, tx)?)
         };
-        Ok(Some(Found { cursor, start, head, kind: Kind::New, is_alone, at_once: unchanged && has_room }))
+        Ok(Some(Found {
+            cursor,
+            start,
+            head,
+            one_time_keys: 0,
+            kind: Kind::New,
+            is_alone,
+            at_once: unchanged && has_room,
+        }))
     }
 
     /// None of the user's sessions is that of an only device.
@@ -162,7 +181,7 @@ impl Partition {
             heartbeat_s: self.rules.heartbeat_s,
             payload_bytes_max: self.rules.payload_bytes_max,
             time_ms: tx.now_ms,
-            one_time_keys: 0,
+            one_time_keys: found.one_time_keys,
         };
         effects.push(frame(id, 0, Some(welcome.into())));
         if is_behind {

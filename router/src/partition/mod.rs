@@ -11,6 +11,8 @@ mod cache;
 mod feed;
 mod forward;
 mod groups;
+mod history;
+mod keys;
 mod read;
 mod roster;
 mod send;
@@ -86,6 +88,11 @@ impl Output {
     /// Answers with an Error; with id 0 it is sent all the same, as `reply_to` 0.
     pub fn error(&mut self, session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) {
         self.effects.push(error(session, reply_to, code, message));
+    }
+
+    /// Answers with this Error.
+    pub fn refuse(&mut self, session: SessionId, reply_to: u32, error: Error) {
+        self.frame(session, reply_to, Some(error.into()));
     }
 
     /// Answers that nothing was stored, and when it may be worth trying again.
@@ -229,6 +236,8 @@ impl Partition {
             Body::Send(send) => self.send(send, tx),
             Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
+            Body::KeysPublish(publish) => self.publish_keys(&publish.origin, &publish.keys, tx),
+            Body::KeysFetch(fetch) => self.fetch_keys(&fetch.origin, fetch.user, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
             Body::Taken(taken) => {
@@ -238,6 +247,7 @@ impl Partition {
             Body::Group(command) => self.group_command(command, tx),
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
             Body::Tick(_) => self.tick(tx),
+            Body::History(history) => self.history(history, tx),
         }
     }
 

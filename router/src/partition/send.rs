@@ -1,6 +1,6 @@
 //! A message is accepted: checked, de-duplicated, given its place in the conversation.
 
-use super::{Partition, Tx, groups::group_receiver, session_of, stream::time_of};
+use super::{Partition, Tx, groups::group_receiver, history, session_of, stream::time_of};
 use crate::{
     api::UserId,
     error::StoreError,
@@ -134,6 +134,7 @@ impl Partition {
             sealed: false,
             sent_at_ms: time_of_id(id),
         };
+        self.keep(history::of_pair(origin.user, to), &message, &send.sealed, tx);
         // What one says to oneself is one event, for one's other devices.
         if to != origin.user {
             let delivery = Delivery { message: message.clone().into(), sealed: sealed_for(send, to) };

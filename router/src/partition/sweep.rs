@@ -6,10 +6,13 @@ use super::{
     stream::{seq_at, time_of},
 };
 use crate::{
+    config::Rules,
     error::StoreError,
     limits,
+    log::{FormerRecord, MembershipsRecord},
     record::{self, GROUP, Key, Space},
 };
+use buffa::Message as _;
 
 /// Where the pass over the store stands.
 #[derive(Debug, Default)]
@@ -25,14 +28,36 @@ pub(super) struct Sweeper {
 /// Tells when a pair was stored, Unix milliseconds.
 type TimeOf = fn(&[u8], &[u8]) -> u64;
 
-/// What goes after the time of retention.
-const EXPIRING: [(Space, TimeOf); 5] = [
-    (Space::Events, |key, _| time_of(record::last_u64(key))),
-    (Space::Sent, |_, id| time_of_id(record::last_u64(id))),
-    (Space::Marks, |key, _| time_of_id(record::last_u64(key))),
-    (Space::Feeds, |key, _| time_of(record::last_u64(key))),
-    (Space::GroupMessages, |key, _| time_of_id(record::number_at(key, 0))),
+/// For how long a pair is kept, milliseconds.
+type Lasts = fn(&Rules) -> u64;
+
+/// What goes after a time.
+const EXPIRING: [(Space, Lasts, TimeOf); 8] = [
+    (Space::Events, |rules| rules.retention_ms, |key, _| time_of(record::last_u64(key))),
+    (Space::Sent, |rules| rules.retention_ms, |_, id| time_of_id(record::last_u64(id))),
+    (Space::Marks, |rules| rules.retention_ms, |key, _| time_of_id(record::last_u64(key))),
+    (Space::Feeds, |rules| rules.retention_ms, |key, _| time_of(record::last_u64(key))),
+    (Space::GroupMessages, |rules| rules.retention_ms, |key, _| time_of_id(record::number_at(key, 0))),
+    (Space::Groups, |rules| rules.retention_ms, left_at),
+    (Space::Memberships, |rules| rules.retention_ms, |_, value| ended_at(value)),
+    (Space::History, |rules| rules.history_ms, |key, _| time_of_id(record::last_u64(key))),
 ];
+
+/// When somebody who was in a group left it for the last time; never for the group's own record.
+fn left_at(key: &[u8], value: &[u8]) -> u64 {
+    if key.len() == record::group(0, 0).bytes().len() {
+        return u64::MAX;
+    }
+    let left = FormerRecord::decode_from_slice(value).ok().and_then(|record| record.left.last().copied());
+    left.map_or(u64::MAX, time_of)
+}
+
+/// When the first of a user's memberships ended, of those that have.
+fn ended_at(value: &[u8]) -> u64 {
+    let memberships = MembershipsRecord::decode_from_slice(value).unwrap_or_default().membership;
+    let first = memberships.iter().map(|membership| membership.until).filter(|until| *until != 0).min();
+    first.map_or(u64::MAX, time_of)
+}
 
 impl Partition {
     /// One slice of a pass.
@@ -41,12 +66,12 @@ impl Partition {
         if tx.now_ms < self.sweeper.rests_until {
             return Ok(());
         }
-        let Some((space, time_of)) = EXPIRING.get(self.sweeper.space) else {
+        let Some((space, lasts, time_of)) = EXPIRING.get(self.sweeper.space) else {
             self.sweeper = Sweeper { rests_until: tx.now_ms + limits::SWEEP_REST_MS, ..Sweeper::default() };
             return Ok(());
         };
         let (first, last) = record::bounds(*space, self.number);
-        let expired = tx.now_ms.saturating_sub(self.rules.retention_ms);
+        let expired = tx.now_ms.saturating_sub(lasts(&self.rules));
         let (mut looked_at, mut next, mut gone, mut feeds) = (0, None, Vec::new(), Vec::new());
         tx.store.scan(&self.sweeper.next.unwrap_or(first), &last, &mut |key, value| {
             if looked_at == limits::SWEEP_KEYS_MAX {
@@ -62,7 +87,10 @@ impl Partition {
             true
         })?;
         for key in gone {
-            tx.batch.delete(key);
+            match space {
+                Space::Memberships => self.forget_memberships(record::number_at(key.bytes(), 0), tx)?,
+                _ => tx.batch.delete(key),
+            }
         }
         feeds.dedup();
         for group in feeds {

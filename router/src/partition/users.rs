@@ -215,7 +215,7 @@ impl Partition {
                 None => self.register(user, None, device),
                 // An Attach of the batch that failed was stored after all, and begins later than its session was told since.
                 Some(stored) if stored.start > device.start => {
-                    *stored = device;
+                    (stored.start, stored.cursor) = (device.start, device.cursor);
                     self.wait_to_be_stored(user);
                 }
                 Some(_) => {}

@@ -241,12 +241,17 @@ impl Partition {
         window.queued = false;
         let (rules, before) = (self.rules, session.place.sent());
         let (mut looked_at, mut bytes, mut is_behind, first) = (0, 0, false, effects.len());
+        let (mut feed, mut feeds) = (None, Vec::new());
         let read = self.read_stream(user, (before, u64::MAX), store, &mut |event| {
             is_behind = looked_at == limits::REFILL_EVENTS_MAX;
             if is_behind {
                 return false;
             }
             looked_at += 1;
+            if event.group.is_some() && event.group != feed {
+                feed = event.group;
+                feeds.extend(feed);
+            }
             let is_for_it =
                 !event.is_expired(&rules, now_ms) && !record.is_some_and(|device| event.is_before(&device));
             match event.view(user, device).filter(|_| is_for_it) {
@@ -267,6 +272,9 @@ impl Partition {
             window.take_back(before);
             self.windows.insert(key, window);
             return Err(error);
+        }
+        for group in feeds {
+            self.found_feed(group);
         }
         session.place.set_behind(is_behind);
         self.sessions.insert(session);

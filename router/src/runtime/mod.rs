@@ -6,6 +6,7 @@ mod held;
 mod peers;
 mod stats;
 mod thread;
+mod throttle;
 mod work;
 
 pub(crate) use directory::Directory;
@@ -13,6 +14,8 @@ pub(crate) use peers::Peer;
 pub(crate) use stats::Counters;
 pub use stats::Stats;
 pub(crate) use thread::Thread;
+pub use throttle::LIMITED;
+pub(crate) use throttle::Throttle;
 pub(crate) use work::{Job, route};
 
 use crate::{api::Outlet, config::Config, store::Store};
@@ -28,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) outlet: Arc<dyn Outlet>,
     pub(crate) directory: Directory,
     pub(crate) counters: Counters,
+    pub(crate) throttle: Throttle,
     /// By thread.
     pub(crate) peers: Vec<Sender<Peer>>,
     pub(crate) stopping: AtomicBool,

@@ -1,5 +1,6 @@
 //! Numbers for operators.
 
+use super::throttle::LIMITED;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A snapshot of a router's counters; all count from its start, except where they say "now".
@@ -31,6 +32,10 @@ pub struct Stats {
     pub store_errors: u64,
     /// Requests answered UNAVAILABLE because they could not be stored.
     pub refused: u64,
+    /// Requests answered `RATE_LIMITED`, by the kinds of [`LIMITED`].
+    pub rate_limited: [u64; LIMITED.len()],
+    /// Requests let through uncounted, because a table of users was full.
+    pub rate_uncounted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +82,7 @@ impl Counters {
             effects_held: sum(|thread| &thread.effects_held),
             store_errors: self.store_errors.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            ..Stats::default()
         }
     }
 }

@@ -152,9 +152,10 @@ impl Thread {
             let Ok(peer) = self.peers.try_recv() else { break };
             items.extend(self.hear(peer));
         }
+        self.shared.throttle.look_at_clock();
         for _ in 0..batch_max {
             let Ok(job) = self.jobs.try_recv() else { break };
-            items.extend(Item::of(job, partitions));
+            items.extend(Item::of(job, partitions, &self.shared.throttle));
         }
         if self.ticked.elapsed() >= Duration::from_millis(limits::TICK_MS) {
             self.ticked = Instant::now();
@@ -253,8 +254,8 @@ impl Thread {
     pub(super) fn apply(&mut self, item: &mut Item, now_ms: u64) -> Result<(), StoreError> {
         let command = match &mut item.work {
             Work::Apply(command) => command,
-            Work::Refuse { session, id, code, text } => {
-                self.out.error(*session, *id, *code, *text);
+            Work::Refuse { session, id, error } => {
+                self.out.refuse(*session, *id, std::mem::take(error));
                 return Ok(());
             }
         };

@@ -1,11 +1,12 @@
 //! From what a gateway asks to what a partition applies.
 
+use super::throttle::{Kind, Throttle};
 use crate::{
     api::{AccountOutcome, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
     partition::{group_home, group_receiver, home, pair_home, receiver},
 };
-use roost_proto::v1::{Code, client_frame};
+use roost_proto::v1::{Code, Error, address::To, client_frame};
 
 /// Called once with how an account's creation ended.
 pub(crate) type Done = Box<dyn FnOnce(AccountOutcome) + Send>;
@@ -31,7 +32,7 @@ pub(super) enum Work {
     /// For the partition.
     Apply(Body),
     /// Not served: answered in its turn.
-    Refuse { session: SessionId, id: u32, code: Code, text: &'static str },
+    Refuse { session: SessionId, id: u32, error: Error },
 }
 
 /// The partition a request belongs to.
@@ -48,6 +49,13 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
             }
             receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
         }
+        Request::Frame { user, body: client_frame::Body::History(fetch), .. } => {
+            match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
+                Some(To::User(other)) => pair_home(*user, *other, partitions),
+                _ => home(*user, partitions),
+            }
+        }
+        Request::Frame { body: client_frame::Body::KeysFetch(fetch), .. } => home(fetch.user, partitions),
         Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
             home(*user, partitions)
         }
@@ -60,11 +68,15 @@ impl Item {
     }
 
     /// None: nothing to do and nothing to answer.
-    pub(super) fn of(job: Job, partitions: u16) -> Option<Self> {
+    pub(super) fn of(job: Job, partitions: u16, throttle: &Throttle) -> Option<Self> {
         match job {
             Job::Request(request) => {
                 let partition = route(&request, partitions);
-                Some(Self { partition, work: of_request(request)?, done: None, settled: false })
+                let work = match limited(&request, throttle) {
+                    Some(refused) => refused,
+                    None => of_request(request)?,
+                };
+                Some(Self { partition, work, done: None, settled: false })
             }
             Job::Account { user, password_hash, done } => {
                 let work = Work::Apply(log::CreateAccount { user, password_hash }.into());
@@ -81,9 +93,22 @@ impl Item {
             Work::Apply(Body::Group(group)) => group.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
+            Work::Apply(Body::History(history)) => history.origin.as_option(),
+            Work::Apply(Body::KeysPublish(publish)) => publish.origin.as_option(),
+            Work::Apply(Body::KeysFetch(fetch)) => fetch.origin.as_option(),
             _ => None,
         }
     }
+}
+
+/// The refusal of a request past a limit of its user, which is counted here and nowhere else.
+fn limited(request: &Request, throttle: &Throttle) -> Option<Work> {
+    let Request::Frame { session, user, id, body, .. } = request else { return None };
+    let kind = Kind::of(body)?;
+    let retry_after_ms = throttle.check(kind, *user).err()?;
+    let message = format!("too many {} by this user; wait", kind.name());
+    let error = Error { code: Code::RATE_LIMITED.into(), message, retry_after_ms };
+    Some(Work::Refuse { session: *session, id: *id, error })
 }
 
 fn of_request(request: Request) -> Option<Work> {
@@ -107,7 +132,10 @@ fn of_frame(
 ) -> Option<Work> {
     use client_frame::Body as Frame;
     let origin = origin(session, user, device, id).into();
-    let refuse = |code, text| Work::Refuse { session, id, code, text };
+    let refuse = |code: Code, text: &str| {
+        let error = Error { code: code.into(), message: text.to_owned(), ..Error::default() };
+        Work::Refuse { session, id, error }
+    };
     Some(match body {
         Frame::Send(send) => {
             Work::Apply(log::Send { origin, send: (*send).into(), receiver_known: false }.into())
@@ -121,10 +149,9 @@ fn of_frame(
         Frame::Group(command) => {
             Work::Apply(log::Group { origin, command: (*command).into(), unknown: 0 }.into())
         }
-        Frame::KeysPublish(_) | Frame::KeysFetch(_) => {
-            refuse(Code::FORBIDDEN, "keys are not served by this version")
-        }
-        Frame::History(_) => refuse(Code::FORBIDDEN, "history is not served by this version"),
+        Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
+        Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
+        Frame::History(fetch) => Work::Apply(log::History { origin, fetch: (*fetch).into() }.into()),
     })
 }
 

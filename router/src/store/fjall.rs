@@ -176,10 +176,20 @@ impl Store for FjallStore {
         })
     }
 
-    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
         self.with("read", |open| {
-            let pair = open.space(first).range(first.bytes()..=last.bytes()).next_back();
-            pair.map(|pair| Ok(Key::from_bytes(first.space(), &pair.key()?))).transpose()
+            for pair in open.space(first).range(first.bytes()..=last.bytes()).rev() {
+                let (key, value) = pair.into_inner()?;
+                if !visit(&key, Bytes::copy_from_slice(&value)) {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 

@@ -83,11 +83,20 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
         let inner = self.lock();
         let range = first.bytes().to_vec()..=last.bytes().to_vec();
-        let last = inner.trees[space_index(first.space())].range(range).next_back();
-        Ok(last.map(|(key, _)| Key::from_bytes(first.space(), key)))
+        for (key, value) in inner.trees[space_index(first.space())].range(range).rev() {
+            if !visit(key, value.clone()) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {

@@ -37,6 +37,17 @@ pub trait Store: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError>;
 
+    /// The same from `last` back to `first`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError>;
+
     /// Visits the committed keys from `first` to `last` like `scan`.
     ///
     /// # Errors
@@ -49,7 +60,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError>;
+    fn last(&self, first: &Key, last: &Key) -> Result<Option<Key>, StoreError> {
+        let mut found = None;
+        self.scan_back(first, last, &mut |key, _| {
+            found = Some(Key::from_bytes(first.space(), key));
+            false
+        })?;
+        Ok(found)
+    }
 
     /// Makes all of a batch durable, or none of it. After an error it is unknown which until `recover` succeeded; until
     /// then reads show the state before the batch, or fail.

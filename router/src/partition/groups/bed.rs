@@ -153,6 +153,16 @@ impl Bed {
         self.run([log::Attach { origin: origin(user, device).into() }.into()])
     }
 
+    pub(in crate::partition) fn detach(&mut self, user: u64, device: u32) {
+        self.run([log::Detach { origin: origin(user, device).into() }.into()]);
+    }
+
+    /// Time passes everywhere.
+    pub(in crate::partition) fn tick(&mut self) {
+        let ticks: Vec<_> = (0..PARTITIONS).map(|number| (number, log::Tick {}.into())).collect();
+        self.batch(&ticks);
+    }
+
     pub(in crate::partition) fn attach_all(&mut self, users: impl IntoIterator<Item = u64>) {
         users.into_iter().for_each(|user| drop(self.attach(user, 1)));
     }

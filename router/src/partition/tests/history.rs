@@ -1,0 +1,87 @@
+//! Pages of what was said.
+
+use super::*;
+
+fn fetch(bed: &mut Bed, (user, device): (u64, u32), with: u64, before: u64, limit: u32) -> v1::History {
+    let fetch = v1::HistoryFetch { with: v1::Address { to: Some(To::User(with)) }.into(), before, limit };
+    let origin = origin(user, device, 1).into();
+    let effects = bed.run([log::History { origin, fetch: fetch.into() }.into()]);
+    match frames(&effects).first() {
+        Some(server_frame::Body::History(history)) => (**history).clone(),
+        other => panic!("no history: {other:?}"),
+    }
+}
+
+fn ids(history: &v1::History) -> Vec<u64> {
+    history.message.iter().map(|message| message.id).collect()
+}
+
+#[test]
+fn it_is_off_unless_configured() {
+    let mut bed = Bed::new();
+    bed.send(1, 1, message(2, b"a"));
+    assert_eq!(bed.store.len(Space::History), 0);
+    let fetch = v1::HistoryFetch { with: v1::Address { to: Some(To::User(2)) }.into(), ..Default::default() };
+    let command = log::History { origin: origin(1, 1, 1).into(), fetch: fetch.into() };
+    assert_eq!(code(&bed.run([command.into()])), Code::FORBIDDEN);
+}
+
+#[test]
+fn both_sides_page_through_what_they_said_newest_first_and_nobody_else() {
+    let mut bed = Bed::new();
+    bed.partition.rules.history_ms = u64::MAX;
+    let mut said: Vec<u64> = Vec::new();
+    for n in 0..5 {
+        said.push(sent(&bed.send(1 + u64::from(n) % 2, 1, message(2 - u64::from(n) % 2, &[n]))).id);
+    }
+    bed.send(3, 1, message(1, b"x"));
+    for kind in [v1::Kind::STATUS, v1::Kind::SIGNAL] {
+        bed.send(1, 1, v1::Send { kind: kind.into(), ..message(2, &[kind as u8, 9]) });
+    }
+    said.reverse();
+    let first = fetch(&mut bed, (1, 1), 2, 0, 2);
+    assert_eq!((ids(&first), first.more), (said[..2].to_vec(), true));
+    let rest = fetch(&mut bed, (2, 1), 1, said[1], 100);
+    assert_eq!((ids(&rest), rest.more), (said[2..].to_vec(), false));
+    assert!(fetch(&mut bed, (3, 1), 2, 0, 0).message.is_empty());
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes_and_messages() {
+    let mut bed = Bed::new();
+    bed.partition.rules.history_ms = u64::MAX;
+    for n in 0..250_u32 {
+        let payload = vec![0; if n < 10 { 60_000 } else { 10 }].into();
+        bed.send(1, 1, v1::Send { payload, ..message(2, &n.to_be_bytes()) });
+    }
+    let page = fetch(&mut bed, (1, 1), 2, 0, u32::MAX);
+    assert_eq!((page.message.len(), page.more), (limits::HISTORY_MESSAGES_MAX, true));
+    let oldest = page.message.last().expect("a message").id;
+    let page = fetch(&mut bed, (1, 1), 2, oldest, u32::MAX);
+    assert_eq!((page.message.len(), page.more), (40 + 3, true));
+}
+
+#[test]
+fn a_device_sees_what_was_sealed_for_it() {
+    let mut bed = Bed::new();
+    bed.partition.rules.history_ms = u64::MAX;
+    bed.send(1, 1, v1::Send { sealed: vec![sealed(2, 1)], ..empty(2) });
+    let own = fetch(&mut bed, (2, 1), 1, 0, 0).message.remove(0);
+    assert_eq!((&own.payload[..], own.sealed), (&b"for 2:1"[..], true));
+    let other = fetch(&mut bed, (2, 2), 1, 0, 0).message.remove(0);
+    assert_eq!((&other.payload[..], other.sealed), (&b""[..], true));
+}
+
+#[test]
+fn it_goes_after_the_days_it_is_kept_for() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    bed.partition.rules.history_ms = 7 * limits::DAY_MS;
+    bed.send(1, 1, message(2, b"a"));
+    bed.now_ms += 7 * limits::DAY_MS - 1;
+    bed.pass();
+    assert_eq!(bed.store.len(Space::History), 1);
+    bed.now_ms += limits::SWEEP_REST_MS;
+    bed.pass();
+    assert_eq!(bed.store.len(Space::History), 0);
+}

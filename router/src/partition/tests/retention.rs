@@ -1,0 +1,65 @@
+//! What goes with time.
+
+use super::*;
+
+#[test]
+fn what_is_not_delivered_in_30_days_goes_and_so_do_the_keys_kept_for_it() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    bed.attach(2, 1);
+    bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
+    for n in 0..2000_u16 {
+        bed.send(1, 1, message(2, &n.to_be_bytes()));
+    }
+    bed.now_ms += 30 * limits::DAY_MS - 1;
+    bed.pass();
+    assert_eq!(bed.counts(), [2000, 2000, 2000]);
+    bed.now_ms += limits::SWEEP_REST_MS;
+    // What the sweep has not come to yet is not delivered either.
+    assert_eq!(seqs(&to(2, 1, &bed.attach(2, 1))).len(), 0);
+    bed.pass();
+    assert_eq!(bed.counts(), [0, 0, 0]);
+}
+
+#[test]
+fn a_status_lives_for_24_hours_whoever_has_seen_it() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    let status = |id: &[u8]| v1::Send { kind: v1::Kind::STATUS.into(), ..message(2, id) };
+    bed.attach(2, 1);
+    let first = sent(&bed.send(1, 1, status(b"a"))).id;
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"b"))));
+    bed.ack(2, 1, seen[0]);
+    bed.now_ms += limits::STATUS_MS - 1;
+    bed.run([log::Tick::default().into()]);
+    // A device that comes now sees what lives, and nothing else of what was before it.
+    let effects = bed.attach(2, 2);
+    assert_eq!(messages(&events(&to(2, 2, &effects))), [first]);
+    assert!(events(&to(2, 1, &bed.attach(2, 1))).is_empty());
+    bed.now_ms += 1;
+    assert!(events(&to(2, 3, &bed.attach(2, 3))).is_empty());
+    bed.run([log::Tick::default().into()]);
+    assert_eq!((bed.store.len(Space::Events), bed.store.len(Space::Statuses)), (1, 0), "a receipt");
+}
+
+#[test]
+fn a_device_that_was_away_for_30_days_holds_nothing_back_and_makes_room() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    for device in 1..=limits::DEVICES_MAX as u32 {
+        bed.attach(2, device);
+        bed.run([log::Detach { origin: origin(2, device, 1).into() }.into()]);
+    }
+    bed.now_ms += 31 * limits::DAY_MS;
+    for device in 2..=limits::DEVICES_MAX as u32 {
+        bed.attach(2, device);
+    }
+    let seen = seqs(&to(2, 2, &bed.send(1, 1, message(2, b"a"))));
+    for device in 2..=limits::DEVICES_MAX as u32 {
+        bed.ack(2, device, seen[0]);
+    }
+    let stored = bed.store.get(&record::event(0, 2, seen[0])).unwrap();
+    assert!(stored.is_none(), "device 1 holds it back");
+    welcome(&bed.attach(2, 99));
+    assert_eq!(code(&bed.attach(2, 100)), Code::FORBIDDEN);
+}
