@@ -76,7 +76,7 @@ impl Partition {
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
         let (id, user, device) = (session_of(origin), origin.user, origin.device);
-        if self.sessions.get((user, device)).is_none_or(|session| session.id != id) {
+        if !self.speaks(origin) || origin.call && !self.enrol(origin, tx)? {
             return Ok(());
         }
         self.load(user, tx.store)?;
@@ -165,6 +165,14 @@ impl Partition {
         left.first += 1;
         self.set_one_time(user, device, left, tx)?;
         Ok(one_time)
+    }
+
+    /// Of a device that is about to be forgotten.
+    pub(super) fn drop_keys(&self, user: UserId, device: DeviceId, tx: &mut Tx<'_>) {
+        if let Some(left) = self.one_time(user, device) {
+            self.drop_one_time(user, device, left, tx);
+            tx.batch.delete(record::keys(self.number, user, device));
+        }
     }
 
     fn drop_one_time(&self, user: UserId, device: DeviceId, left: OneTime, tx: &mut Tx<'_>) {

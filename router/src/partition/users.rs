@@ -105,7 +105,6 @@ impl Partition {
             *self.users.entry(user) = known;
         }
         let record = self.users.entry(user);
-        record.make_room(device.seen_day, &self.rules);
         record.devices.reserve_exact(1);
         record.devices.push(device);
         self.wait_to_be_stored(user);
@@ -225,9 +224,9 @@ impl Partition {
         Ok(())
     }
 
-    /// A user this partition is home of is in its cache; saves a read of the store.
-    pub fn has_cached(&self, user: UserId) -> bool {
-        self.users.get(user).is_some()
+    /// A user this partition is home of is in its cache or connected: known, without a read of the store.
+    pub fn has_at_hand(&self, user: UserId) -> bool {
+        self.users.get(user).is_some() || self.sessions.has(user)
     }
 
     /// Records in the cache.

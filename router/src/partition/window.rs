@@ -300,6 +300,14 @@ impl Partition {
         old.map(|old| old.id)
     }
 
+    /// Takes a session away, unless the batch fails; returns which.
+    pub(super) fn take_session(&mut self, key: Key) -> Option<SessionId> {
+        let session = self.sessions.remove(key)?;
+        let window = self.windows.remove(&key);
+        self.undo.push(Undo::Inserted(key, Some((session, window))));
+        Some(session.id)
+    }
+
     pub(super) fn remove_session(&mut self, key: Key) {
         self.sessions.remove(key);
         if self.windows.remove(&key).is_some() {

@@ -312,7 +312,7 @@ impl Thread {
     fn knows(&self, user: UserId) -> Result<bool, StoreError> {
         let home = crate::partition::home(user, self.shared.partitions);
         let mine = self.shared.thread_of(home) == self.index;
-        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_cached(user) {
+        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_at_hand(user) {
             return Ok(true);
         }
         self.shared.directory.knows(user, self.shared.partitions, &*self.shared.store)

@@ -2,9 +2,9 @@
 
 use super::throttle::{Kind, Throttle};
 use crate::{
-    api::{AccountOutcome, DeviceId, Request, SessionId, UserId},
+    api::{AccountOutcome, Call, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{group_home, group_receiver, home, pair_home, receiver},
+    partition::{group_home, group_receiver, home, pair_home, receiver, session_of},
 };
 use roost_proto::v1::{Code, Error, address::To, client_frame};
 
@@ -38,27 +38,35 @@ pub(super) enum Work {
 /// The partition a request belongs to.
 pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
     match request {
-        Request::Frame { user, body: client_frame::Body::Group(command), .. } => {
-            group_home(command.group, partitions)
-                .filter(|_| command.group != 0)
-                .unwrap_or_else(|| home(*user, partitions))
+        Request::Frame { user, body, .. } | Request::Call { user, call: Call::Frame(body), .. } => {
+            route_frame(*user, body, partitions)
         }
-        Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
-            if let Some(group) = group_receiver(send) {
-                return group_home(group, partitions).unwrap_or_else(|| home(*user, partitions));
-            }
-            receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
-        }
-        Request::Frame { user, body: client_frame::Body::History(fetch), .. } => {
-            match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
-                Some(To::User(other)) => pair_home(*user, *other, partitions),
-                _ => home(*user, partitions),
-            }
-        }
-        Request::Frame { body: client_frame::Body::KeysFetch(fetch), .. } => home(fetch.user, partitions),
-        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
+        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Call { user, .. } => {
             home(*user, partitions)
         }
+    }
+}
+
+fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 {
+    match body {
+        client_frame::Body::Group(command) => {
+            let home_of = (command.group != 0).then(|| group_home(command.group, partitions));
+            home_of.flatten().unwrap_or_else(|| home(user, partitions))
+        }
+        client_frame::Body::Send(send) => {
+            if let Some(group) = group_receiver(send) {
+                return group_home(group, partitions).unwrap_or_else(|| home(user, partitions));
+            }
+            receiver(send).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
+        }
+        client_frame::Body::History(fetch) => {
+            match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
+                Some(To::User(other)) => pair_home(user, *other, partitions),
+                _ => home(user, partitions),
+            }
+        }
+        client_frame::Body::KeysFetch(fetch) => home(fetch.user, partitions),
+        _ => home(user, partitions),
     }
 }
 
@@ -96,6 +104,10 @@ impl Item {
             Work::Apply(Body::History(history)) => history.origin.as_option(),
             Work::Apply(Body::KeysPublish(publish)) => publish.origin.as_option(),
             Work::Apply(Body::KeysFetch(fetch)) => fetch.origin.as_option(),
+            Work::Apply(Body::Events(events)) => events.origin.as_option(),
+            Work::Apply(Body::Devices(devices)) => devices.origin.as_option(),
+            Work::Apply(Body::RemoveDevice(remove)) => remove.origin.as_option(),
+            Work::Apply(Body::Groups(groups)) => groups.origin.as_option(),
             _ => None,
         }
     }
@@ -119,19 +131,30 @@ fn of_request(request: Request) -> Option<Work> {
         Request::Detach { session, user, device } => {
             Work::Apply(log::Detach { origin: origin(session, user, device, 0).into() }.into())
         }
-        Request::Frame { session, user, device, id, body } => of_frame(session, user, device, id, body)?,
+        Request::Frame { session, user, device, id, body } => {
+            of_frame(origin(session, user, device, id), body)?
+        }
+        Request::Call { session, user, device, id, call } => {
+            of_call(Origin { call: true, ..origin(session, user, device, id) }, call)?
+        }
     })
 }
 
-fn of_frame(
-    session: SessionId,
-    user: UserId,
-    device: DeviceId,
-    id: u32,
-    body: client_frame::Body,
-) -> Option<Work> {
+fn of_call(origin: Origin, call: Call) -> Option<Work> {
+    let body = match call {
+        Call::Frame(body) => return of_frame(origin, body),
+        Call::Events { after, limit } => log::Events { origin: origin.into(), after, limit }.into(),
+        Call::Devices => log::Devices { origin: origin.into() }.into(),
+        Call::RemoveDevice { device } => log::RemoveDevice { origin: origin.into(), device }.into(),
+        Call::Groups => log::Groups { origin: origin.into() }.into(),
+    };
+    Some(Work::Apply(body))
+}
+
+fn of_frame(origin: Origin, body: client_frame::Body) -> Option<Work> {
     use client_frame::Body as Frame;
-    let origin = origin(session, user, device, id).into();
+    let (session, id) = (session_of(&origin), origin.id);
+    let origin = origin.into();
     let refuse = |code: Code, text: &str| {
         let error = Error { code: code.into(), message: text.to_owned(), ..Error::default() };
         Work::Refuse { session, id, error }
@@ -164,5 +187,6 @@ fn origin(session: SessionId, user: UserId, device: DeviceId, id: u32) -> Origin
         user,
         device,
         id,
+        call: false,
     }
 }
