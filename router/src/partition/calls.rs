@@ -48,9 +48,7 @@ impl Partition {
             return Ok(false);
         }
         let (start, cursor) = match known {
-            Some(user) => {
-                self.beginning(origin.user, user, self.newest(origin.user, user.tail, tx.store)?, tx)?
-            }
+            Some(user) => self.beginning(origin.user, user, self.newest(origin.user, user, tx)?, tx)?,
             None => (0, 0),
         };
         let device = Device { start, cursor, seen_day: today, ..Device::new(origin.device) };
