@@ -16,7 +16,7 @@ pub struct Config {
     pub heartbeat_s: u32,
     /// Largest payload of a message; larger ones are answered `TOO_LARGE`. Told to clients in Welcome. Default: 64 KiB.
     pub payload_bytes_max: u32,
-    /// Members of a group. Default: 1,024.
+    /// Members of a group, 1 to 4,096. Default: 1,024.
     pub group_members_max: usize,
     /// Events in flight to a session. Default: 256.
     pub window_events_max: usize,
@@ -87,7 +87,7 @@ impl Config {
         Rules {
             heartbeat_s: self.heartbeat_s,
             payload_bytes_max: self.payload_bytes_max,
-            group_members_max: self.group_members_max.max(1),
+            group_members_max: self.group_members_max,
             window_events_max: self.window_events_max.max(1),
             window_bytes_max: self.window_bytes_max.max(1),
             retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,

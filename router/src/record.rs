@@ -40,7 +40,7 @@ pub enum Space {
     Groups = 11,
     /// message -> `GroupMessageRecord`; message, user -> nothing, once he has read it.
     GroupMessages = 12,
-    /// group -> `RosterRecord`.
+    /// group -> `RosterRecord`; group, `info` -> `roost.v1.GroupInfo` as its members here were told it last.
     Rosters = 13,
     /// user -> `MembershipsRecord`.
     Memberships = 14,
@@ -238,6 +238,11 @@ pub fn group_reader(partition: u16, message: u64, user: UserId) -> Key {
 /// Who of a partition is in a group.
 pub fn roster(partition: u16, group: u64) -> Key {
     Key::new(Space::Rosters, partition).push(&group.to_be_bytes())
+}
+
+/// What the members of a group in a partition were told of it last.
+pub fn roster_info(partition: u16, group: u64) -> Key {
+    roster(partition, group).push(b"info")
 }
 
 /// An event of a group, for its members in a partition.

@@ -10,6 +10,7 @@ use crate::{
     record::{self, GROUP, Key, User},
     store::Store,
 };
+use buffa::Message as _;
 use bytes::Bytes;
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -30,7 +31,10 @@ impl Partition {
         let (group, seq) = (event.group, self.next_seq(tx.now_ms));
         let body = match &event.body {
             Some(group_event::Body::Message(message)) => stored_event::Body::Message(message.clone()),
-            Some(group_event::Body::Info(info)) => stored_event::Body::Group(info.clone()),
+            Some(group_event::Body::Info(info)) => {
+                tx.batch.put(record::roster_info(self.number, group), info.encode_to_bytes());
+                stored_event::Body::Group(info.clone())
+            }
             None => return Ok(()),
         };
         self.change_roster(event, seq, tx)?;

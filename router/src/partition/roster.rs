@@ -18,6 +18,7 @@ use crate::{
 };
 use buffa::Message as _;
 use bytes::Bytes;
+use roost_proto::v1::GroupInfo;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 
@@ -171,6 +172,7 @@ impl Rosters {
         let key = record::roster(partition, group);
         if roster.entries.is_empty() {
             batch.delete(key);
+            batch.delete(record::roster_info(partition, group));
         } else {
             batch.put(key, roster.encode());
         }
@@ -185,6 +187,31 @@ impl Partition {
     /// The groups a user is in, and those he has left without having had all that he saw.
     pub(super) fn memberships(&self, user: UserId, tx: &Tx<'_>) -> Result<Vec<Membership>, StoreError> {
         memberships(tx.batch.get(tx.store, &record::memberships(self.number, user))?)
+    }
+
+    /// The groups that a user is in, by number, as their members were told of them last, without what this batch changes. Past
+    /// `bytes_max` they come without members.
+    pub(super) fn groups_of(
+        &self,
+        user: UserId,
+        bytes_max: usize,
+        store: &dyn Store,
+    ) -> Result<Vec<GroupInfo>, StoreError> {
+        let (mut groups, mut bytes) = (Vec::new(), 0);
+        let memberships = memberships(store.get(&record::memberships(self.number, user))?)?;
+        for membership in memberships.iter().filter(|membership| membership.until == 0) {
+            let Some(value) = store.get(&record::roster_info(self.number, membership.group))? else {
+                continue;
+            };
+            bytes += value.len();
+            let mut info: GroupInfo = record::decode(value)?;
+            if bytes > bytes_max {
+                info.member = Vec::new();
+            }
+            groups.push(info);
+        }
+        groups.sort_by_key(|info| info.group);
+        Ok(groups)
     }
 
     /// Who comes with an event of this seq sees it and what follows, who goes sees nothing after it.
