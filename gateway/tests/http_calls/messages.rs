@@ -214,9 +214,9 @@ fn devices_are_listed_and_a_removed_one_is_sent_away() {
 
     assert_eq!(alice.delete("/v1/devices/2").status, 204);
     let reason = loop {
-        match laptop.receive().expect("a GoAway comes before the end").body {
-            Some(server_frame::Body::GoAway(away)) => break away.reason,
-            _ => continue,
+        let frame = laptop.receive().expect("a GoAway comes before the end");
+        if let Some(server_frame::Body::GoAway(away)) = frame.body {
+            break away.reason;
         }
     };
     assert_eq!(reason, "this device was removed by its user");
