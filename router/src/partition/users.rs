@@ -157,7 +157,7 @@ impl Partition {
                 Some(record) if record.state == State::Registering => {
                     self.users.remove(user);
                 }
-                Some(record) => record.devices.iter_mut().for_each(|device| device.registering = false),
+                Some(record) => record.devices.iter_mut().for_each(|device| device.registering = None),
                 None => {}
             }
         }
@@ -200,8 +200,9 @@ impl Partition {
     /// Takes a record out of the cache and keeps the registrations in it.
     fn displace(&mut self, user: UserId) {
         let devices = self.users.remove(user).map(|record| record.devices).unwrap_or_default();
-        let registering = devices.into_iter().filter(|device| device.registering);
-        self.unplaced.extend(registering.map(|device| (user, Device { cursor: device.start, ..device })));
+        // An Ack of the batch may have moved the cursor.
+        let begun = |device: Device| device.registering.map(|cursor| (user, Device { cursor, ..device }));
+        self.unplaced.extend(devices.into_iter().filter_map(begun));
     }
 
     /// Puts registrations that were taken out into the records as stored. After an error those left wait for the next time.

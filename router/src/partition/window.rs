@@ -37,13 +37,15 @@ pub(super) struct InFlight {
     pub(super) mark: Option<Mark>,
     bytes: u32,
     pub(super) is_status: bool,
+    /// Not each device of the user is given it.
+    pub(super) is_sealed: bool,
 }
 
 impl InFlight {
     /// `bytes`: of what went to the device.
     pub(super) fn new(event: &Stored, user: UserId, bytes: usize) -> Self {
-        let (seq, mark, is_status) = (event.seq, event.mark(user), event.is_status);
-        Self { seq, mark, bytes: bytes as u32, is_status }
+        let (seq, mark, bytes) = (event.seq, event.mark(user), bytes as u32);
+        Self { seq, mark, bytes, is_status: event.is_status, is_sealed: event.is_sealed() }
     }
 }
 
@@ -123,7 +125,13 @@ impl Partition {
             let key = session.key();
             self.undo.push(Undo::Moved(key, session.place));
             let Some(bytes) = event.view(user, session.device) else {
-                session.place.pass(event.seq);
+                if event.is_said_by(key) || self.windows.contains_key(&key) {
+                    session.place.pass(event.seq);
+                } else {
+                    // No Ack will come that passes it: the refill finds it, and has the cursor moved.
+                    session.place.set_behind(true);
+                    self.queue_refill(key);
+                }
                 continue;
             };
             if self.windows.get(&key).is_some_and(|window| !window.is_open(bytes.len(), &self.rules)) {
