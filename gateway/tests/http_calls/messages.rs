@@ -12,7 +12,7 @@ const ALICE: u64 = 1001;
 const BOB: u64 = 1002;
 
 fn gateway() -> Gateway {
-    Gateway::start(&["--shards", "2"]).expect("the gateway starts")
+    Gateway::start(&["--shards", "2", "--router-threads", "2"]).expect("the gateway starts")
 }
 
 fn session(gateway: &Gateway, user: u64, device: u32) -> Client {

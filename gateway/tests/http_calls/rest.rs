@@ -9,7 +9,7 @@ use roost_client::harness::Gateway;
 use serde_json::{Value, json};
 
 /// Waits end in a failure after this long.
-const DEADLINE: Duration = Duration::from_mins(1);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Every call, with numbers for its path.
 pub const CALLS: [(&str, &str); 18] = [

@@ -97,7 +97,10 @@ impl Partition {
         for event in acked {
             let Some(mark) = event.mark else { continue };
             let others = devices.iter().enumerate().filter(|(other, _)| *other != index);
-            let mut past = others.map(|(_, other)| other).filter(|other| other.has(event.seq, event.is_status)).peekable();
+            let mut past = others
+                .map(|(_, other)| other)
+                .filter(|other| other.has(event.seq, event.is_status))
+                .peekable();
             let is_known = match past.peek() {
                 // They may be past it only because it was not for them.
                 Some(_) if event.is_sealed => {
