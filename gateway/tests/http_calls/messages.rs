@@ -12,7 +12,7 @@ const ALICE: u64 = 1001;
 const BOB: u64 = 1002;
 
 fn gateway() -> Gateway {
-    Gateway::start(&["--shards", "2"]).expect("the gateway starts")
+    Gateway::start(&["--shards", "2", "--router-threads", "2"]).expect("the gateway starts")
 }
 
 fn session(gateway: &Gateway, user: u64, device: u32) -> Client {
@@ -214,9 +214,9 @@ fn devices_are_listed_and_a_removed_one_is_sent_away() {
 
     assert_eq!(alice.delete("/v1/devices/2").status, 204);
     let reason = loop {
-        match laptop.receive().expect("a GoAway comes before the end").body {
-            Some(server_frame::Body::GoAway(away)) => break away.reason,
-            _ => continue,
+        let frame = laptop.receive().expect("a GoAway comes before the end");
+        if let Some(server_frame::Body::GoAway(away)) = frame.body {
+            break away.reason;
         }
     };
     assert_eq!(reason, "this device was removed by its user");

@@ -18,14 +18,14 @@ fn gateway() -> Gateway {
     Gateway::start(&[]).expect("the gateway starts")
 }
 
-fn document(gateway: &Gateway) -> Value {
+pub fn document(gateway: &Gateway) -> Value {
     let answer = Rest::nobody(gateway).get("/openapi.json");
     assert_eq!((answer.status, answer.header("content-type").as_deref()), (200, Some("application/json")));
     answer.json()
 }
 
 /// Method and path of each operation.
-fn operations(document: &Value) -> BTreeSet<(String, String)> {
+pub fn operations(document: &Value) -> BTreeSet<(String, String)> {
     let paths = document["paths"].as_object().expect("paths");
     let operations = paths.iter().flat_map(|(path, item)| {
         let methods = item.as_object().expect("operations").keys();
