@@ -47,6 +47,35 @@ pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
 
+/// Members of a group. Full: who would be one more is not added (`TOO_LARGE`).
+pub const GROUP_MEMBERS_MAX: usize = 1024;
+/// A group's name, UTF-8; longer ones are answered `TOO_LARGE`.
+pub const GROUP_NAME_BYTES_MAX: usize = 256;
+/// The most that an operator can make of [`GROUP_MEMBERS_MAX`].
+pub const GROUP_MEMBERS_CONFIG_MAX: usize = ROSTER_ENTRIES_MAX / 2;
+/// Groups of one user, and times that he was in one and has not had all that he saw. Full: who is added to one more leaves it at once.
+pub const MEMBERSHIPS_MAX: usize = 1024;
+/// The same of one group.
+pub const MEMBERSHIPS_IN_GROUP_MAX: usize = 8;
+/// Members of a group at home in one partition, and those who were and have not had all that they saw. Full: as above.
+pub const ROSTER_ENTRIES_MAX: usize = 8192;
+/// Times that somebody was in a group and left it, of which the group's home knows whether a message was his. More: the oldest go,
+/// and READ of what was said then tells nobody.
+pub const FORMER_MEMBERSHIPS_MAX: usize = 16;
+/// Members of the groups that one partition is home of and has at hand, 24 bytes each. Full: the half not used for longest is
+/// dropped after the commit and read again when needed.
+pub const GROUP_MEMBERS_CACHED_MAX: usize = 65_536;
+/// Entries of the rosters that one partition has at hand, 24 bytes each. Full: as above; the sweep finds what nobody waits for then.
+pub const ROSTER_ENTRIES_CACHED_MAX: usize = 131_072;
+/// Places of a feed's entries kept in memory, 8 bytes each. More: the rest is read from the store when those are gone.
+pub const FEED_LIVE_MAX: usize = 1024;
+/// Keys of a feed read in one go.
+pub const FEED_READ_MAX: usize = 256;
+/// Feeds that wait until it is known which member lacks the oldest entry. Full: the sweep finds them.
+pub const FEEDS_UNWATCHED_MAX: usize = 16_384;
+/// Feeds of those looked at by one Tick.
+pub const FEEDS_WATCHED_AT_ONCE: usize = 64;
+
 /// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
 /// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
 pub const THROTTLE_USERS_MAX: usize = 65_536;
@@ -139,6 +168,8 @@ const _: () = assert!((PAYLOAD_BYTES_MAX as usize) < WINDOW_BYTES_MAX);
 const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as usize);
 // A batch cannot make a partition full of registrations, all of which are committed after it.
 const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS_MAX);
+// A group of the largest size fits a partition, also where everybody has just come back.
+const _: () = assert!(GROUP_MEMBERS_MAX <= GROUP_MEMBERS_CONFIG_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
 // The bundles of all devices of a user are one answer, which must not fill a connection's outbox (512 KiB) alone.

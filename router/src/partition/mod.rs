@@ -7,20 +7,26 @@
 mod account;
 mod ack;
 mod attach;
+mod cache;
 mod calls;
+mod feed;
 mod forward;
+mod groups;
 mod history;
 mod keys;
 mod read;
+mod roster;
 mod send;
 mod sessions;
 mod stream;
 mod sweep;
 mod users;
 mod window;
+mod witness;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
 pub use calls::CLOSE_REMOVED;
+pub use groups::{group_home, group_receiver, joining};
 pub use send::receiver;
 pub use window::Skip;
 
@@ -33,7 +39,9 @@ use crate::{
     store::{Batch, Store},
 };
 use buffa::Message;
+use groups::Groups;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
+use roster::Rosters;
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
@@ -129,7 +137,8 @@ pub struct Partition {
     rules: Rules,
     /// The newest seq: milliseconds << 12 | counter. Message ids are seqs with this partition's number behind them.
     clock: u64,
-    clock_dirty: bool,
+    /// The same as it is stored: what is past it is of this batch.
+    stored_clock: u64,
     /// By partition: the last forward applied from there.
     inbound: Vec<u64>,
     /// What this batch moved of those: from, where it stood before; newest last.
@@ -145,6 +154,10 @@ pub struct Partition {
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
+    groups: Groups,
+    rosters: Rosters,
+    /// Users: memory that is used again.
+    members: Vec<UserId>,
     sessions: Sessions,
     /// Of those sessions that have events in flight or are queued in `refill`.
     windows: FxHashMap<Key, Window>,
@@ -169,7 +182,7 @@ impl Partition {
             number,
             rules,
             clock: 0,
-            clock_dirty: false,
+            stored_clock: 0,
             inbound: vec![0; usize::from(count)],
             inbound_undo: Vec::new(),
             outgoing: vec![Outgoing::default(); usize::from(count)],
@@ -178,6 +191,9 @@ impl Partition {
             appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
+            groups: Groups::default(),
+            rosters: Rosters::default(),
+            members: Vec::new(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
@@ -206,6 +222,8 @@ impl Partition {
             return false;
         }
         let record = self.users.get(origin.user).filter(|record| record.state == State::Stored);
+        // An event of a group may be among what is being committed.
+        let record = record.filter(|record| record.memberships == 0 || self.rosters.fresh.is_empty());
         let device = record.and_then(|record| record.device(origin.device));
         device.is_some_and(|device| !notes_day || device.seen_day == stream::day_of(now_ms))
     }
@@ -247,28 +265,27 @@ impl Partition {
                 self.taken(taken.to as u16, taken.up_to, tx);
                 Ok(())
             }
+            Body::Group(command) => self.group_command(command, tx),
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
             Body::Tick(_) => self.tick(tx),
             Body::History(history) => self.history(history, tx),
             Body::Events(events) => self.events(events, tx),
             Body::Devices(devices) => self.devices(&devices.origin, tx),
             Body::RemoveDevice(remove) => self.remove_device(&remove.origin, remove.device, tx),
-            Body::Groups(groups) => {
-                self.groups(&groups.origin, tx);
-                Ok(())
-            }
+            Body::Groups(groups) => self.groups(&groups.origin, tx),
         }
     }
 
     /// What is done when time has passed, whatever else happens.
     fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.watch_feeds(tx)?;
         self.sweep(tx)
     }
 
     /// Writes the records that this batch changed, and registrations.
     pub fn flush(&self, batch: &mut Batch) {
         self.flush_users(batch);
-        if self.clock_dirty {
+        if self.clock != self.stored_clock {
             let record = log::PartitionRecord { clock: self.clock };
             batch.put(record::clock(self.number), record.encode_to_bytes());
         }
@@ -279,7 +296,9 @@ impl Partition {
         self.undo.clear();
         self.inbound_undo.clear();
         self.appended.clear();
-        self.clock_dirty = false;
+        self.stored_clock = self.clock;
+        self.groups.committed();
+        self.rosters.committed();
         self.users_are_stored();
     }
 
@@ -287,6 +306,8 @@ impl Partition {
     /// fails later does not take them back. Registrations go with a later batch.
     pub fn settled(&mut self) {
         self.undo.clear();
+        self.groups.settled();
+        self.rosters.settled();
         self.users_are_settled();
     }
 
@@ -309,6 +330,8 @@ impl Partition {
     /// The store cannot be read.
     pub fn recovered(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         self.undo_in_memory();
+        self.groups = Groups::default();
+        self.rosters.forget();
         self.reread_users(store)?;
         self.reload(store)?;
         self.sessions.all_are_behind();
@@ -321,14 +344,17 @@ impl Partition {
     fn undo_in_memory(&mut self) {
         self.undo_sessions();
         self.undo_inbound();
+        self.groups.rollback();
+        self.rosters.rollback();
         self.appended.clear();
-        self.clock_dirty = false;
+        self.stored_clock = self.clock;
     }
 
     fn reload(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let clock = store.get(&record::clock(self.number))?;
         let clock = clock.map(record::decode::<log::PartitionRecord>).transpose()?;
         self.clock = clock.map_or(0, |record| record.clock);
+        self.stored_clock = self.clock;
         for other in 0..self.outgoing.len() {
             let peer = other as u16;
             self.inbound[other] = record::number(store.get(&record::inbound(self.number, peer))?)?;

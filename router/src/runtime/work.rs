@@ -4,7 +4,7 @@ use super::throttle::{Kind, Throttle};
 use crate::{
     api::{AccountOutcome, Call, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{home, pair_home, receiver, session_of},
+    partition::{group_home, group_receiver, home, pair_home, receiver, session_of},
 };
 use roost_proto::v1::{Code, Error, address::To, client_frame};
 
@@ -49,13 +49,23 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
 
 fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 {
     match body {
+        client_frame::Body::Group(command) => {
+            let home_of = (command.group != 0).then(|| group_home(command.group, partitions));
+            home_of.flatten().unwrap_or_else(|| home(user, partitions))
+        }
         client_frame::Body::Send(send) => {
+            if let Some(group) = group_receiver(send) {
+                return group_home(group, partitions).unwrap_or_else(|| home(user, partitions));
+            }
             receiver(send).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
         }
         client_frame::Body::History(fetch) => {
             match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
                 Some(To::User(other)) => pair_home(user, *other, partitions),
-                _ => home(user, partitions),
+                Some(To::Group(group)) => {
+                    group_home(*group, partitions).unwrap_or_else(|| home(user, partitions))
+                }
+                None => home(user, partitions),
             }
         }
         client_frame::Body::KeysFetch(fetch) => home(fetch.user, partitions),
@@ -91,6 +101,7 @@ impl Item {
         match &self.work {
             Work::Apply(Body::Attach(attach)) => attach.origin.as_option(),
             Work::Apply(Body::Send(send)) => send.origin.as_option(),
+            Work::Apply(Body::Group(group)) => group.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
             Work::Apply(Body::History(history)) => history.origin.as_option(),
@@ -165,7 +176,9 @@ fn of_frame(origin: Origin, body: client_frame::Body) -> Option<Work> {
         Frame::Typing(_) | Frame::Watch(_) if id == 0 => return None,
         Frame::Typing(_) => refuse(Code::FORBIDDEN, "typing notices are not served by this version"),
         Frame::Watch(_) => refuse(Code::FORBIDDEN, "presence is not served by this version"),
-        Frame::Group(_) => refuse(Code::NOT_FOUND, "groups are not served by this version"),
+        Frame::Group(command) => {
+            Work::Apply(log::Group { origin, command: (*command).into(), unknown: 0 }.into())
+        }
         Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
         Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
         Frame::History(fetch) => Work::Apply(log::History { origin, fetch: (*fetch).into() }.into()),

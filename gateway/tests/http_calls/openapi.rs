@@ -1,10 +1,8 @@
 //! `/openapi.json` is an `OpenAPI` 3.1 document, names each route and no other, and its examples work.
 
-mod rest;
-
 use std::{collections::BTreeSet, fs, path::Path};
 
-use rest::{Answer, Rest, text};
+use super::rest::{self, Answer, Rest, text};
 use roost_client::harness::Gateway;
 use serde_json::{Value, json};
 
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 const OPENAPI_SCHEMA: &str = include_str!("data/openapi-3.1.schema.json");
 
 /// Routes of browsers: the page and its parts, and who takes this port for the WebSocket's.
-const UNDOCUMENTED: [&str; 5] = ["/", "/{asset}", "/openapi.json", "/v1/config", "/v1/ws"];
+const UNDOCUMENTED: [&str; 5] = ["/", "/openapi.json", "/v1/config", "/v1/ws", "/{asset}"];
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
@@ -20,14 +18,14 @@ fn gateway() -> Gateway {
     Gateway::start(&[]).expect("the gateway starts")
 }
 
-fn document(gateway: &Gateway) -> Value {
+pub fn document(gateway: &Gateway) -> Value {
     let answer = Rest::nobody(gateway).get("/openapi.json");
     assert_eq!((answer.status, answer.header("content-type").as_deref()), (200, Some("application/json")));
     answer.json()
 }
 
 /// Method and path of each operation.
-fn operations(document: &Value) -> BTreeSet<(String, String)> {
+pub fn operations(document: &Value) -> BTreeSet<(String, String)> {
     let paths = document["paths"].as_object().expect("paths");
     let operations = paths.iter().flat_map(|(path, item)| {
         let methods = item.as_object().expect("operations").keys();

@@ -1,0 +1,6 @@
+//! The calls of the message tier over HTTP, with a real gateway.
+
+mod messages;
+mod openapi;
+mod page;
+mod rest;
