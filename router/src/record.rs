@@ -294,14 +294,13 @@ impl User {
 
     /// Where devices are as many as there may be, the one that was away for longest goes, if it was away for longer than
     /// anything waits for it.
-    pub(crate) fn make_room(&mut self, today: u32, rules: &Rules) {
-        if self.devices.len() >= limits::DEVICES_MAX
-            && let Some((index, _)) = (self.devices.iter().enumerate())
-                .filter(|(_, device)| device.is_gone(today, rules))
-                .min_by_key(|(_, device)| device.seen_day)
-        {
-            self.devices.remove(index);
+    pub(crate) fn make_room(&mut self, today: u32, rules: &Rules) -> Option<Device> {
+        if self.devices.len() < limits::DEVICES_MAX {
+            return None;
         }
+        let gone = self.devices.iter().enumerate().filter(|(_, device)| device.is_gone(today, rules));
+        let (index, _) = gone.min_by_key(|(_, device)| device.seen_day)?;
+        Some(self.devices.remove(index))
     }
 
     /// The record of a user.

@@ -75,7 +75,8 @@ impl Partition {
         let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
         match found.kind {
             Kind::First | Kind::New if found.at_once => {
-                self.register(origin.user, stored, device);
+                let gone = self.register(origin.user, stored, device);
+                self.forget_keys(origin.user, gone, tx);
                 if found.kind == Kind::First {
                     tx.out.registered.push(origin.user);
                 }
@@ -83,8 +84,9 @@ impl Partition {
             Kind::First | Kind::New => {
                 let rules = self.rules;
                 let user = self.change(origin.user, tx)?;
-                user.make_room(today, &rules);
+                let gone = user.make_room(today, &rules);
                 user.devices.push(device);
+                self.forget_keys(origin.user, gone, tx);
             }
             Kind::Seen => self.seen(origin.user, stored, origin.device, today),
             Kind::Known => {}

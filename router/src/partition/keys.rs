@@ -7,7 +7,7 @@ use crate::{
     error::StoreError,
     limits::{self, ONE_TIME_KEYS_DEVICE_MAX, ONE_TIME_KEYS_FRAME_MAX},
     log::{KeysRecord, Origin},
-    record::{self, OneTime},
+    record::{self, Device, OneTime},
 };
 use buffa::Message as _;
 use bytes::Bytes;
@@ -165,6 +165,14 @@ impl Partition {
         left.first += 1;
         self.set_one_time(user, device, left, tx)?;
         Ok(one_time)
+    }
+
+    /// What a device published goes with it.
+    pub(super) fn forget_keys(&self, user: UserId, device: Option<Device>, tx: &mut Tx<'_>) {
+        if let Some(device) = device {
+            tx.batch.delete(record::keys(self.number, user, device.device));
+            self.drop_one_time(user, device.device, device.one_time, tx);
+        }
     }
 
     fn drop_one_time(&self, user: UserId, device: DeviceId, left: OneTime, tx: &mut Tx<'_>) {

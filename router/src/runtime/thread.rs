@@ -255,7 +255,7 @@ impl Thread {
         let command = match &mut item.work {
             Work::Apply(command) => command,
             Work::Refuse { session, id, error } => {
-                self.out.refuse(*session, *id, std::mem::take(error));
+                self.out.refuse(*session, *id, error.clone());
                 return Ok(());
             }
         };
