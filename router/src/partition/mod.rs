@@ -10,15 +10,18 @@ mod attach;
 mod forward;
 mod history;
 mod keys;
+mod presence;
 mod read;
 mod send;
 mod sessions;
 mod stream;
 mod sweep;
 mod users;
+mod whisper;
 mod window;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use presence::typed_to;
 pub use send::receiver;
 pub use window::Skip;
 
@@ -31,6 +34,7 @@ use crate::{
     store::{Batch, Store},
 };
 use buffa::Message;
+use presence::Presence;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
@@ -66,6 +70,12 @@ pub struct Output {
     pub registered: Vec<UserId>,
     /// How the last `CreateAccount` ended.
     pub account: Option<AccountOutcome>,
+    /// For other partitions, which may never hear it: to whom, what. It may leave at once.
+    pub whispers: VecDeque<(u16, log::Whisper)>,
+    /// Presence notices to followers.
+    pub presence_notices: u64,
+    /// Users that a session is not told of, because a table was full.
+    pub presence_refused: u64,
     /// Messages accepted.
     pub messages: u64,
     /// Events stored.
@@ -143,6 +153,7 @@ pub struct Partition {
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
+    presence: Presence,
     sessions: Sessions,
     /// Of those sessions that have events in flight or are queued in `refill`.
     windows: FxHashMap<Key, Window>,
@@ -176,6 +187,7 @@ impl Partition {
             appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
+            presence: Presence::default(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
@@ -201,6 +213,11 @@ impl Partition {
         self.sessions.len()
     }
 
+    /// Pairs of a session and a user whose presence it follows.
+    pub fn followers(&self) -> usize {
+        self.presence.followers()
+    }
+
     /// Memory of the session table, bytes.
     pub fn sessions_bytes(&self) -> usize {
         self.sessions.bytes()
@@ -213,15 +230,15 @@ impl Partition {
     pub fn apply(&mut self, command: &Body, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         match command {
             Body::Attach(attach) => self.attach(&attach.origin, tx),
-            Body::Detach(detach) => {
-                self.detach(&detach.origin);
-                Ok(())
-            }
+            Body::Detach(detach) => self.detach(&detach.origin, tx),
             Body::Send(send) => self.send(send, tx),
             Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
             Body::KeysPublish(publish) => self.publish_keys(&publish.origin, &publish.keys, tx),
             Body::KeysFetch(fetch) => self.fetch_keys(&fetch.origin, fetch.user, tx),
+            Body::Watch(watch) => self.watch(&watch.origin, &watch.user, tx),
+            Body::Typing(typing) => self.typing(&typing.origin, &typing.typing, tx),
+            Body::Whisper(whisper) => self.hear_whisper(whisper, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
             Body::Taken(taken) => {
@@ -236,6 +253,8 @@ impl Partition {
 
     /// What is done when time has passed, whatever else happens.
     fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.answer_asks(tx)?;
+        self.tell_presence(tx)?;
         self.sweep(tx)
     }
 

@@ -126,6 +126,11 @@ impl Sessions {
         numbers.extend(self.index.iter_hash(hash(user)).filter(is_of).copied());
     }
 
+    /// The user has a session.
+    pub(super) fn any_of(&self, user: UserId) -> bool {
+        self.index.iter_hash(hash(user)).any(|&number| self.entries.at(number).user == user)
+    }
+
     /// A session by its number.
     pub(super) fn number_mut(&mut self, number: u32) -> &mut Session {
         self.entries.at_mut(number)

@@ -4,7 +4,7 @@ use super::throttle::{Kind, Throttle};
 use crate::{
     api::{AccountOutcome, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{home, pair_home, receiver},
+    partition::{home, pair_home, receiver, typed_to},
 };
 use roost_proto::v1::{Code, Error, address::To, client_frame};
 
@@ -47,6 +47,9 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
                 _ => home(*user, partitions),
             }
         }
+        Request::Frame { user, body: client_frame::Body::Typing(typing), .. } => {
+            typed_to(typing).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
+        }
         Request::Frame { body: client_frame::Body::KeysFetch(fetch), .. } => home(fetch.user, partitions),
         Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
             home(*user, partitions)
@@ -87,6 +90,8 @@ impl Item {
             Work::Apply(Body::History(history)) => history.origin.as_option(),
             Work::Apply(Body::KeysPublish(publish)) => publish.origin.as_option(),
             Work::Apply(Body::KeysFetch(fetch)) => fetch.origin.as_option(),
+            Work::Apply(Body::Watch(watch)) => watch.origin.as_option(),
+            Work::Apply(Body::Typing(typing)) => typing.origin.as_option(),
             _ => None,
         }
     }
@@ -133,10 +138,8 @@ fn of_frame(
         }
         Frame::Ack(ack) => Work::Apply(log::Ack { origin, up_to: ack.up_to }.into()),
         Frame::Read(read) => Work::Apply(log::Read { origin, message: read.message }.into()),
-        // Lost without harm: who sends these unnumbered does not wait.
-        Frame::Typing(_) | Frame::Watch(_) if id == 0 => return None,
-        Frame::Typing(_) => refuse(Code::FORBIDDEN, "typing notices are not served by this version"),
-        Frame::Watch(_) => refuse(Code::FORBIDDEN, "presence is not served by this version"),
+        Frame::Typing(typing) => Work::Apply(log::Typing { origin, typing: (*typing).into() }.into()),
+        Frame::Watch(watch) => Work::Apply(log::Watch { origin, user: watch.user }.into()),
         Frame::Group(_) => refuse(Code::NOT_FOUND, "groups are not served by this version"),
         Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
         Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
