@@ -116,10 +116,12 @@ fn fixture_with(websocket: WebSocketAddress, with_accounts: bool) -> Fixture {
     let services = Services {
         keys: keys.clone(),
         accounts: with_accounts.then(|| Arc::clone(&accounts) as Arc<dyn Accounts>),
+        calls: None,
         metrics: Arc::new(registry),
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let service = start(HttpConfig { websocket, token_ttl_s: 600 }, listener, services).expect("started");
+    let config = HttpConfig { websocket, token_ttl_s: 600, message_bytes_max: 131_072 };
+    let service = start(config, listener, services).expect("started");
     Fixture { service, accounts, keys, _data: data }
 }
 

@@ -26,7 +26,7 @@ const STAGES: &[(&str, &[&str])] = &[
     ("mailbox", &["limits"]),
     ("conn", &["limits", "roost_proto"]),
     ("auth", &["conn"]),
-    ("http", &["auth", "roost_proto"]),
+    ("http", &["auth", "conn", "roost_proto"]),
     ("capacity.rs", &["limits"]),
     ("rates.rs", &["limits"]),
     ("config.rs", &["capacity", "limits", "rates"]),

@@ -264,6 +264,7 @@ impl Uplink for MoodyRouter {
                 seen.frames.push(id);
                 self.answer(session, v1::ServerFrame { reply_to: id, body: None });
             }
+            Request::Call { .. } => panic!("a shard makes no calls"),
         }
         Ok(())
     }

@@ -146,13 +146,20 @@ pub fn encode_event_frame(encoding: Encoding, event: &[u8], out: &mut Vec<u8>) -
             out.extend_from_slice(event);
         }
         Encoding::Json => {
-            let event: v1::Event =
-                decode_options().decode_from_slice(event).map_err(DecodeError::Protobuf)?;
+            let event = decode_event(event)?;
             let frame = ServerFrame { body: Some(event.into()), ..ServerFrame::default() };
             encode(encoding, &frame, out);
         }
     }
     Ok(())
+}
+
+/// Reads an encoded `roost.v1.Event`.
+///
+/// # Errors
+/// [`DecodeError::Protobuf`] where it is none.
+pub fn decode_event(event: &[u8]) -> Result<v1::Event, DecodeError> {
+    decode_options().decode_from_slice(event).map_err(DecodeError::Protobuf)
 }
 
 fn decode_options() -> DecodeOptions {
@@ -167,13 +174,32 @@ where
 {
     match encoding {
         Encoding::Proto => decode_options().decode_from_slice(bytes).map_err(DecodeError::Protobuf),
-        Encoding::Json => {
-            // Counted in strings too: a comma there costs nothing, but the limit is far above what a frame holds.
-            if memchr::memchr_iter(b',', bytes).count() >= JSON_ELEMENT_COUNT_MAX {
-                return Err(DecodeError::TooManyElements);
-            }
-            serde_json::from_slice(bytes).map_err(|error| DecodeError::Json(printable(&error.to_string())))
-        }
+        Encoding::Json => decode_json(bytes),
+    }
+}
+
+/// Reads one message of the contract in the canonical JSON mapping, a whole frame or not.
+///
+/// # Errors
+/// As [`decode_client_frame`]; the reason names the field.
+pub fn decode_json<M: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+    // Counted in strings too: a comma there costs nothing, but the limit is far above what a frame holds.
+    if memchr::memchr_iter(b',', bytes).count() >= JSON_ELEMENT_COUNT_MAX {
+        return Err(DecodeError::TooManyElements);
+    }
+    // serde would take an array for an object, field after field.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(DecodeError::Json("an object is needed".into()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| DecodeError::Json(printable(&explain::<M>(bytes, &error))))
+}
+
+/// The error and the path of the field it is about. Only what cannot be read is read a second time for it.
+fn explain<M: serde::de::DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> String {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, M>(&mut reader) {
+        Err(error) if error.path().iter().next().is_some() => error.to_string(),
+        _ => error.to_string(),
     }
 }
 

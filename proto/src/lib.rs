@@ -20,3 +20,7 @@ pub mod tier;
 pub mod v1 {
     include!("generated/roost.v1.rs");
 }
+
+/// JSON Schemas (draft 2020-12) of the contract's messages and enums in the canonical proto3 JSON mapping: one object, by name,
+/// with references to `#/components/schemas/NAME` as `OpenAPI` has them. `tests/json_schema.rs` keeps it current.
+pub const JSON_SCHEMAS: &str = include_str!("generated/roost.v1.schema.json");

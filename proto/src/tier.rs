@@ -2,7 +2,7 @@
 //!
 //! It stands here so that neither imports the other; a gateway on another machine will speak the same.
 
-use crate::v1::{ServerFrame, client_frame};
+use crate::v1::{GroupInfo, ServerFrame, client_frame};
 use bytes::Bytes;
 
 /// A user's number, 1 to 2^63-1 (`roost.proto`).
@@ -58,6 +58,77 @@ pub enum Request {
         /// What it asks.
         body: client_frame::Body,
     },
+    /// A request of a user's device that needs no attached session: over HTTP, say. It has exactly one answer, by its `session`,
+    /// which names whoever waits for it and is never attached: `Action::Frame` with `reply_to` = `id`, or `Action::Answer`.
+    Call {
+        /// Where the answer goes.
+        session: SessionId,
+        /// Its user.
+        user: UserId,
+        /// Its device.
+        device: DeviceId,
+        /// Not 0: the answer bears it.
+        id: u32,
+        /// What it asks.
+        call: Call,
+    },
+}
+
+/// What can be asked without a session.
+#[derive(Debug)]
+pub enum Call {
+    /// A frame of the contract; answered as in a session, by `Action::Frame`.
+    Frame(client_frame::Body),
+    /// The events of the user's stream past a place, as this device would get them; no cursor moves. Answered by
+    /// `Answer::Events`.
+    Events {
+        /// Events past this `seq`; none: past the device's cursor.
+        after: Option<u64>,
+        /// At most so many; the router has a limit of its own.
+        limit: u32,
+    },
+    /// The user's devices; answered by `Answer::Devices`.
+    Devices,
+    /// Forgets a device of the user, and closes its session; answered by an empty frame.
+    RemoveDevice {
+        /// Which.
+        device: DeviceId,
+    },
+    /// The groups the user is a member of; answered by `Answer::Groups`.
+    Groups,
+}
+
+/// What a [`Call`] is answered with where the contract has no frame for it.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// For `Call::Events`.
+    Events {
+        /// Encoded `roost.v1.Event`s, by rising `seq`.
+        events: Vec<Bytes>,
+        /// Where to go on: nothing for this device stands between the last event and here.
+        next: u64,
+        /// More events are there past `next`.
+        more: bool,
+    },
+    /// For `Call::Devices`: in the order of their first session.
+    Devices(Vec<DeviceState>),
+    /// For `Call::Groups`: by number.
+    Groups(Vec<GroupInfo>),
+}
+
+/// A device of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Its number.
+    pub device: DeviceId,
+    /// Its place in the stream.
+    pub acknowledged: u64,
+    /// When it was last seen, Unix milliseconds; 0 where that is not known.
+    pub last_seen_ms: u64,
+    /// It has a session now.
+    pub connected: bool,
+    /// Its one-time keys that are left on the server.
+    pub one_time_keys: u32,
 }
 
 /// What the router wants a shard to do, after the batch that caused it is durable.
@@ -83,6 +154,8 @@ pub enum Action {
         /// For the `GoAway` and the close frame; at most 123 bytes.
         reason: &'static str,
     },
+    /// The answer to a call; never for a shard's session.
+    Answer(Box<Answer>),
 }
 
 /// The way back to the shards. Called from router threads; it must not block.

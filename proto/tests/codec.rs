@@ -6,7 +6,7 @@ use roost_proto::{
     codec::{
         DecodeError,
         Encoding::{self, Json, Proto},
-        decode_client_frame, decode_server_frame, encode_client_frame, encode_event_frame,
+        decode_client_frame, decode_json, decode_server_frame, encode_client_frame, encode_event_frame,
         encode_server_frame,
     },
     frame::MessageKind,
@@ -169,4 +169,22 @@ proptest! {
         let frame = decode_server_frame(Proto, &out).expect("valid");
         prop_assert_eq!(frame.body, Some(server_frame::Body::Event(Box::new(event(seq)))));
     }
+}
+
+#[test]
+fn a_json_error_names_the_field_and_the_value() {
+    for (text, named) in [
+        (r#"{"to":{"user":"abc"}}"#, "to.user: invalid value: string \"abc\""),
+        (r#"{"kind":"LOUD"}"#, "kind: invalid value: string \"LOUD\""),
+        (r#"{"sealed":[{"device":-1}]}"#, "sealed[0].device: invalid value: integer `-1`"),
+        (r#"{"to":{"user":1,"group":2}}"#, "to: multiple oneof fields set"),
+        ("[]", "an object is needed"),
+        ("", "an object is needed"),
+        ("{", "EOF while parsing an object"),
+    ] {
+        let reason = decode_json::<Send>(text.as_bytes()).expect_err(text).to_string();
+        assert!(reason.contains(named), "{text}: {reason}");
+    }
+    let send = decode_json::<Send>(b" {\"to\": {\"user\": \"7\"}}").expect("right");
+    assert!(send.to.is_set());
 }

@@ -21,9 +21,12 @@ pub mod log {
 
 use roost_proto::tier as api;
 
-pub use api::{AccountOutcome, Action, DeviceId, Effect, Full, Outlet, Request, SessionId, UserId};
+pub use api::{
+    AccountOutcome, Action, Answer, Call, DeviceId, DeviceState, Effect, Full, Outlet, Request, SessionId,
+    UserId,
+};
 pub use config::{Config, Limit, Rules, UserLimits};
 pub use error::{StartError, StoreError};
 pub use handle::{Handle, Router, start, start_with_store};
-pub use partition::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use partition::{CLOSE_POLICY, CLOSE_REMOVED, CLOSE_REPLACED};
 pub use runtime::{LIMITED, Stats};

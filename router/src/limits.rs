@@ -18,6 +18,10 @@ pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
 /// Events that the first Ack of a session can pass which the session was not sent: those of a session before it, that is
 /// a window and the copies of own messages within. An Ack further ahead is clamped.
 pub const ACK_EVENTS_MAX: u64 = 4096;
+/// Events that answer one call. More: the answer says so, and the client asks again.
+pub const CALL_EVENTS_MAX: usize = 256;
+/// Bytes of those events, as above. One larger event is answered alone.
+pub const CALL_BYTES_MAX: usize = 256 * 1024;
 /// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with the next.
 pub const TRIM_EVENTS_MAX: usize = 1024;
 /// Devices of one user. Full: one that was away for the time of retention makes room; where there is none, a further device's
@@ -138,6 +142,8 @@ pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// One of fjall's memtables, as fjall counts: 78 bytes a user where 87 are allocated. One for each space takes writes, and a few
 /// more wait to be written out. Small, because millions of users who only connect shall cost no more memory than that.
 pub const STORE_MEMTABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// fjall's threads, which write memtables out and compact. With two, one waits for the other's compaction in a busy loop (fjall 3.1).
+pub const STORE_WORKERS: usize = 1;
 /// fjall's journals, all together.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Torn ends of journals kept beside them, each at most one batch. More: the oldest goes.

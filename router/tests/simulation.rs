@@ -447,6 +447,7 @@ impl Sim {
                 Action::Event(bytes) => self.observe_event(n, &v1::Event::decode_from_slice(&bytes).unwrap()),
                 Action::Frame(frame) => self.observe_frame(n, &frame),
                 Action::Close { .. } => panic!("a current session was closed"),
+                Action::Answer(_) => panic!("a session was given the answer to a call"),
             }
         }
     }

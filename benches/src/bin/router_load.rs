@@ -130,6 +130,15 @@ impl Store for Timed {
         self.store.scan(first, last, visit)
     }
 
+    fn scan_back(
+        &self,
+        first: &Key,
+        last: &Key,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.store.scan_back(first, last, visit)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let begin = Instant::now();
         self.store.commit(batch)?;

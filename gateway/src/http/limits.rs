@@ -21,6 +21,22 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024;
 /// How long a client may take over a request's body, in milliseconds (408).
 pub const BODY_READ_MS_MAX: u64 = 5_000;
 
+/// Bytes of the bodies of calls (messages and the like) held at once, on their way from a socket to the message tier (503). A
+/// single body may be as large as a WebSocket message, but no larger than this.
+pub const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Calls that wait for the answer of the message tier (503).
+pub const CALLS_MAX: usize = 256;
+
+/// How long a call waits for its answer, in milliseconds (503).
+pub const CALL_MS_MAX: u64 = 10_000;
+
+/// Events of a page of `GET /v1/messages` unless asked for fewer or more.
+pub const PAGE_EVENTS: u32 = 100;
+
+/// Largest `Idempotency-Key`, in bytes (400).
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
 /// How long a request may take in all, in milliseconds (503). A password check that was begun is finished, so that its permit
 /// stays with it.
 pub const REQUEST_MS_MAX: u64 = 20_000;
@@ -75,4 +91,11 @@ pub const TOKEN_TTL_S: u64 = 30 * 24 * 3600;
 const _: () =
     assert!(ADDRESS_BURST >= USER_BURST, "a user behind one address reaches the user's limit first");
 const _: () = assert!(REQUEST_MS_MAX > BODY_READ_MS_MAX, "a slow body is told apart from a slow answer");
+const _: () = assert!(
+    REQUEST_MS_MAX > BODY_READ_MS_MAX + CALL_MS_MAX,
+    "a call's own deadline passes first and says more"
+);
+const _: () =
+    assert!(CALLS_MAX < CONNECTIONS_MAX, "HTTP/1.1 has one call a connection: more would never be refused");
+const _: () = assert!(BODIES_BYTES_MAX / 1024 <= u32::MAX as usize, "permits are KiB in 32 bits");
 const _: () = assert!(BODY_BYTES_MAX > 2 * PASSWORD_BYTES_MAX, "a long password fits its body");

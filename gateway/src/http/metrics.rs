@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Where the gateway's figures come from. Called on the HTTP thread; it must not block.
@@ -27,6 +28,7 @@ impl MetricsSource for Registry {
 pub(super) struct HttpMetrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
+    calls_waiting: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -39,7 +41,10 @@ impl HttpMetrics {
         let mut registry = Registry::with_prefix("roost_http");
         let requests = Family::default();
         registry.register("requests", "Requests answered, by status", requests.clone());
-        Self { registry, requests }
+        let calls_waiting = Gauge::default();
+        let help = "Calls that wait for the answer of the message tier";
+        registry.register("calls_waiting", help, calls_waiting.clone());
+        Self { registry, requests, calls_waiting }
     }
 
     pub(super) fn count(&self, status: u16) {
@@ -47,7 +52,8 @@ impl HttpMetrics {
     }
 
     /// All families, the gateway's first.
-    pub(super) fn text(&self, gateway: &dyn MetricsSource) -> String {
+    pub(super) fn text(&self, gateway: &dyn MetricsSource, calls_waiting: usize) -> String {
+        self.calls_waiting.set(calls_waiting as i64);
         let mut text = String::new();
         gateway.encode(&mut text);
         if !text.is_empty() && !text.ends_with('\n') {

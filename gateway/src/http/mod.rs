@@ -1,15 +1,23 @@
-//! Accounts, health, metrics and the web page over HTTP/1.1, on a thread of its own beside the shards.
+//! Accounts, the calls of the message tier, health, metrics and the web page over HTTP/1.1, on a thread of its own beside the shards.
 
 mod accounts;
 mod answer;
 mod body;
+mod caller;
+mod calls;
+mod contract;
+mod devices;
+mod groups;
 pub mod limits;
+mod messages;
 mod metrics;
+mod openapi;
 mod page;
 mod password;
 mod routes;
 mod server;
 mod throttle;
+mod waiting;
 mod websocket_address;
 
 use std::sync::Arc;
@@ -17,8 +25,10 @@ use std::sync::Arc;
 use crate::auth::Keys;
 
 pub use accounts::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable};
+pub use calls::{Calls, Tier};
 pub use metrics::MetricsSource;
 pub use server::{HttpService, start};
+pub use waiting::Waiting;
 pub use websocket_address::WebSocketAddress;
 
 /// What the operator decides about the HTTP service.
@@ -28,6 +38,8 @@ pub struct HttpConfig {
     pub websocket: WebSocketAddress,
     /// How long tokens of `POST /v1/login` are good, in seconds (`limits::TOKEN_TTL_S` unless configured).
     pub token_ttl_s: u64,
+    /// Largest body of a call, in bytes, as of a WebSocket message; `limits::BODIES_BYTES_MAX` where that is less.
+    pub message_bytes_max: u64,
 }
 
 /// What the HTTP service serves from.
@@ -37,6 +49,8 @@ pub struct Services {
     pub keys: Keys,
     /// Where accounts are kept; `None` where the backend has none (`--backend echo`), and the routes answer 404.
     pub accounts: Option<Arc<dyn Accounts>>,
+    /// The message tier; `None` where the backend has none, and its routes answer 404.
+    pub calls: Option<Calls>,
     /// The gateway's own families for `GET /metrics`.
     pub metrics: Arc<dyn MetricsSource>,
 }

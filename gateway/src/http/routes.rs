@@ -4,21 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::accounts::{self, Accounts};
 use super::answer::Refusal;
-use super::limits::{BODY_BYTES_MAX, REQUEST_MS_MAX};
+use super::calls::Calls;
+use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, REQUEST_MS_MAX};
 use super::metrics::{HttpMetrics, MetricsSource};
 use super::password::Passwords;
 use super::throttle::Throttle;
-use super::{HttpConfig, Services, page};
+use super::{HttpConfig, Services, devices, groups, messages, openapi, page};
 use crate::auth::Keys;
 
 /// What all requests share.
@@ -28,7 +32,12 @@ pub(super) struct Shared {
     pub(super) passwords: Passwords,
     pub(super) throttle: Throttle,
     pub(super) draining: AtomicBool,
+    /// KiB of bodies of calls that may still be held.
+    pub(super) bodies: Arc<Semaphore>,
+    /// The document of `GET /openapi.json`.
+    pub(super) openapi: Bytes,
     accounts: Option<Arc<dyn Accounts>>,
+    calls: Option<Calls>,
     gateway_metrics: Arc<dyn MetricsSource>,
     metrics: HttpMetrics,
 }
@@ -41,10 +50,27 @@ impl Shared {
             passwords: Passwords::new(),
             throttle: Throttle::new(),
             draining: AtomicBool::new(false),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / 1024)),
+            openapi: openapi::complete(paths().into_openapi()).to_string().into(),
             accounts: services.accounts,
+            calls: services.calls,
             gateway_metrics: services.metrics,
             metrics: HttpMetrics::new(),
         }
+    }
+
+    /// The largest body of a call, bytes.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        usize::try_from(self.config.message_bytes_max)
+            .map_or(BODIES_BYTES_MAX, |max| max.min(BODIES_BYTES_MAX))
+    }
+
+    /// # Errors
+    /// 404 where the backend has no message tier.
+    pub(super) fn calls(&self) -> Result<&Calls, Refusal> {
+        self.calls.as_ref().ok_or_else(|| {
+            Refusal::new(StatusCode::NOT_FOUND, "This gateway runs a backend without messages.")
+        })
     }
 
     /// # Errors
@@ -56,16 +82,44 @@ impl Shared {
     }
 }
 
+/// The routes of the `OpenAPI` document.
+fn paths() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::sign_up))
+        .routes(routes!(accounts::log_in))
+        .routes(routes!(health))
+        .routes(routes!(readiness))
+        .routes(routes!(metrics))
+        .merge(calls())
+}
+
+/// The routes of the message tier. What is read from a body is bounded by its extractor too.
+fn calls() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::send, messages::events))
+        .routes(routes!(messages::ack))
+        .routes(routes!(messages::read))
+        .routes(routes!(messages::history))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::remove))
+        .routes(routes!(devices::publish_keys))
+        .routes(routes!(devices::fetch_keys))
+        .routes(routes!(groups::create, groups::list))
+        .routes(routes!(groups::info, groups::rename))
+        .routes(routes!(groups::add, groups::remove))
+        .routes(routes!(groups::add_one, groups::remove_one))
+        .routes(routes!(groups::promote))
+        .routes(routes!(groups::promote_one))
+        .layer(DefaultBodyLimit::max(BODIES_BYTES_MAX))
+}
+
 /// All routes, for any number of connections.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/users", post(accounts::sign_up))
-        .route("/v1/login", post(accounts::log_in))
+    let (documented, _) = paths().split_for_parts();
+    documented
+        .route("/openapi.json", get(openapi::serve))
         .route("/v1/config", get(config))
         .route("/v1/ws", any(sessions))
-        .route("/healthz", get(health))
-        .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
         .route("/", get(page::index))
         .route("/{asset}", get(page::asset))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "There is nothing here."))
@@ -104,10 +158,16 @@ async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next)
     response
 }
 
+/// The process answers.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, description = "It does", body = String)))]
 async fn health() -> &'static str {
     "ok\n"
 }
 
+/// The gateway takes connections.
+#[utoipa::path(get, path = "/readyz", tag = "operation", responses(
+    (status = 200, description = "It does", body = String),
+    (status = 503, response = Refusal)))]
 async fn readiness(State(shared): State<Arc<Shared>>) -> Result<&'static str, Refusal> {
     if shared.draining.load(Ordering::Relaxed) {
         return Err(Refusal::unavailable("The gateway is draining."));
@@ -115,9 +175,12 @@ async fn readiness(State(shared): State<Arc<Shared>>) -> Result<&'static str, Re
     Ok("ready\n")
 }
 
+/// Metrics for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let text = shared.metrics.text(&*shared.gateway_metrics);
+    let text = shared.metrics.text(&*shared.gateway_metrics, shared.calls.as_ref().map_or(0, Calls::waiting));
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 

@@ -1,12 +1,12 @@
 //! The embedded default: gateway and router in one process, joined by mailboxes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use roost_gateway::{
     auth::{Keys, device_number, user_number},
     config::AuthKind,
     conn::{Authenticate, Identity},
-    http::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable},
+    http::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable, Tier, Waiting},
     mailbox::Sender,
     shard::Uplink,
 };
@@ -16,21 +16,33 @@ use roost_proto::{
 };
 use roost_router::Handle;
 
-/// From router threads to the mailboxes of the shards.
-pub struct Mailboxes(pub Vec<Sender<Effect>>);
+/// From router threads to the mailboxes of the shards, and to the calls of the HTTP service.
+pub struct Mailboxes {
+    /// By shard.
+    pub shards: Vec<Sender<Effect>>,
+    /// Calls over HTTP.
+    pub calls: Arc<Waiting>,
+}
 
 impl Outlet for Mailboxes {
     fn deliver(&self, shard: u16, effects: &mut VecDeque<Effect>) {
-        match self.0.get(usize::from(shard)) {
+        match self.shards.get(usize::from(shard)) {
             Some(mailbox) => mailbox.send_from(effects),
+            None if shard == self.calls.shard() => self.calls.take(effects),
             // No such shard: its sessions are gone with it.
             None => effects.clear(),
         }
     }
 }
 
-/// From a shard to the router's queues.
+/// From a shard, or from the HTTP service, to the router's queues.
 pub struct RouterUplink(pub Handle);
+
+impl Tier for RouterUplink {
+    fn submit(&self, request: Request) -> Result<(), Full> {
+        self.0.submit(request)
+    }
+}
 
 impl Uplink for RouterUplink {
     fn submit(&self, request: Request) -> Result<(), Full> {

@@ -19,7 +19,7 @@ use roost_gateway::{
     auth::Keys,
     config::{AuthKind, BackendKind, Config},
     conn::{Backend, Rate, Rates, Rules},
-    http::{self, Accounts, HttpConfig, HttpService, Services, WebSocketAddress},
+    http::{self, Accounts, Calls, HttpConfig, HttpService, Services, Waiting, WebSocketAddress},
     limits,
     mailbox::{self, Receiver, Sender},
     rates::{Limits, Setting},
@@ -76,9 +76,14 @@ pub fn start(config: &Config) -> Result<Running> {
         .context("a mailbox cannot be made")?
         .into_iter()
         .unzip();
+    // Answers to calls over HTTP go by the number after the last shard's.
+    let waiting = Waiting::new(0, config.shards);
     let router = match config.backend {
         BackendKind::Echo => None,
-        BackendKind::Router => Some(start_router(config, mailboxes.clone())?),
+        BackendKind::Router => {
+            let outlet = Mailboxes { shards: mailboxes.clone(), calls: Arc::clone(&waiting) };
+            Some(start_router(config, outlet)?)
+        }
     };
     warn_of_claims(config, ws);
     let (sender, news) = mpsc::channel();
@@ -96,16 +101,21 @@ pub fn start(config: &Config) -> Result<Running> {
         accounts: router
             .as_ref()
             .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
+        calls: router.as_ref().map(|router| Calls::new(Arc::new(RouterUplink(router.handle())), waiting)),
         metrics: Arc::new(metrics::registry(density.clone(), router.as_ref().map(Router::handle))),
     };
-    let http_config = HttpConfig { websocket, token_ttl_s: http::limits::TOKEN_TTL_S };
+    let http_config = HttpConfig {
+        websocket,
+        token_ttl_s: http::limits::TOKEN_TTL_S,
+        message_bytes_max: config.max_message_bytes,
+    };
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
     watch_signals(sender)?;
     Ok(Running { ws, shards, density, shared: fleet.shared, mailboxes, http, router, news })
 }
 
-fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Router> {
+fn start_router(config: &Config, outlet: Mailboxes) -> Result<Router> {
     let defaults = roost_router::Config::at(config.data.join("store"));
     let router = roost_router::Config {
         threads: usize::from(config.router_threads),
@@ -118,7 +128,7 @@ fn start_router(config: &Config, mailboxes: Vec<Sender<Effect>>) -> Result<Route
         user_limits: user_limits(&config.limits),
         ..defaults
     };
-    Ok(roost_router::start(router, Arc::new(Mailboxes(mailboxes)))?)
+    Ok(roost_router::start(router, Arc::new(outlet))?)
 }
 
 fn user_limits(limits: &Limits) -> UserLimits {
@@ -129,6 +139,7 @@ fn user_limits(limits: &Limits) -> UserLimits {
         key_fetches: limit(limits.key_fetches),
         history_fetches: limit(limits.history_fetches),
         signals: limit(limits.signals),
+        calls: limit(limits.calls),
     }
 }
 

@@ -45,6 +45,8 @@ impl<R: Ring> Shard<R> {
                 self.say_go_away(slot, reconnect_window_ms(*code), reason);
                 self.say_close(slot, *code, reason);
             }
+            // Calls are none of a shard's; their answers go where they came from.
+            Action::Answer(_) => return,
         }
         self.parts.stats.frames_sent.add(1);
         if phase == Phase::Attaching && is_welcome(&effect.action) {

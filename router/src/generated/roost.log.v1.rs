@@ -177,6 +177,38 @@ impl ::buffa::Message for Command {
                         += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::Events(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::Devices(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::RemoveDevice(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::Groups(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
             }
         }
         ::buffa::saturate_size(size)
@@ -316,6 +348,38 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::Whisper(x) => {
                     ::buffa::types::put_len_delimited_header(
                         34u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Events(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        20u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Devices(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        21u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::RemoveDevice(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        22u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Groups(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        23u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -662,6 +726,86 @@ impl ::buffa::Message for Command {
                     );
                 }
             }
+            20u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Events(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Events(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            21u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Devices(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Devices(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            22u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::RemoveDevice(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::RemoveDevice(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            23u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Groups(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Groups(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -697,6 +841,10 @@ pub struct Origin {
     ///
     /// Field 7: `id`
     pub id: u32,
+    /// no session was attached: whoever is named above only waits for the answer
+    ///
+    /// Field 8: `call`
+    pub call: bool,
 }
 impl ::core::fmt::Debug for Origin {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -708,6 +856,7 @@ impl ::core::fmt::Debug for Origin {
             .field("user", &self.user)
             .field("device", &self.device)
             .field("id", &self.id)
+            .field("call", &self.call)
             .finish()
     }
 }
@@ -759,6 +908,9 @@ impl ::buffa::Message for Origin {
         if self.id != 0u32 {
             size += 1u64 + ::buffa::types::uint32_encoded_len(self.id) as u64;
         }
+        if self.call {
+            size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -788,6 +940,9 @@ impl ::buffa::Message for Origin {
         }
         if self.id != 0u32 {
             ::buffa::types::put_uint32_field(7u32, self.id, buf);
+        }
+        if self.call {
+            ::buffa::types::put_bool_field(8u32, self.call, buf);
         }
     }
     fn merge_field(
@@ -850,6 +1005,13 @@ impl ::buffa::Message for Origin {
                 )?;
                 self.id = ::buffa::types::decode_uint32(buf)?;
             }
+            8u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.call = ::buffa::types::decode_bool(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -864,6 +1026,7 @@ impl ::buffa::Message for Origin {
         self.user = 0u64;
         self.device = 0u32;
         self.id = 0u32;
+        self.call = false;
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -2143,6 +2306,453 @@ impl ::buffa::Message for Typing {
     fn clear(&mut self) {
         self.origin = ::buffa::MessageField::none();
         self.typing = ::buffa::MessageField::none();
+    }
+}
+/// What a user asks without a session, besides frames. Reads of the stream, of the devices, of the groups.
+#[derive(Clone, PartialEq, Default)]
+pub struct Events {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `after`
+    pub after: ::core::option::Option<u64>,
+    /// Field 3: `limit`
+    pub limit: u32,
+}
+impl ::core::fmt::Debug for Events {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Events")
+            .field("origin", &self.origin)
+            .field("after", &self.after)
+            .field("limit", &self.limit)
+            .finish()
+    }
+}
+impl Events {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Events";
+}
+impl Events {
+    #[must_use = "with_* setters return `self` by value; assign or chain the result"]
+    #[inline]
+    ///Sets [`Self::after`] to `Some(value)`, consuming and returning `self`.
+    pub fn with_after(mut self, value: u64) -> Self {
+        self.after = Some(value);
+        self
+    }
+}
+::buffa::impl_default_instance!(Events);
+impl ::buffa::MessageName for Events {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Events";
+    const FULL_NAME: &'static str = "roost.log.v1.Events";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Events";
+}
+impl ::buffa::Message for Events {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if let Some(v) = self.after {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(v) as u64;
+        }
+        if self.limit != 0u32 {
+            size += 1u64 + ::buffa::types::uint32_encoded_len(self.limit) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if let Some(v) = self.after {
+            ::buffa::types::put_uint64_field(2u32, v, buf);
+        }
+        if self.limit != 0u32 {
+            ::buffa::types::put_uint32_field(3u32, self.limit, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.after = ::core::option::Option::Some(
+                    ::buffa::types::decode_uint64(buf)?,
+                );
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.limit = ::buffa::types::decode_uint32(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.after = ::core::option::Option::None;
+        self.limit = 0u32;
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Devices {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+}
+impl ::core::fmt::Debug for Devices {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Devices").field("origin", &self.origin).finish()
+    }
+}
+impl Devices {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Devices";
+}
+::buffa::impl_default_instance!(Devices);
+impl ::buffa::MessageName for Devices {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Devices";
+    const FULL_NAME: &'static str = "roost.log.v1.Devices";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Devices";
+}
+impl ::buffa::Message for Devices {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct RemoveDevice {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `device`
+    pub device: u32,
+}
+impl ::core::fmt::Debug for RemoveDevice {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("RemoveDevice")
+            .field("origin", &self.origin)
+            .field("device", &self.device)
+            .finish()
+    }
+}
+impl RemoveDevice {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.RemoveDevice";
+}
+::buffa::impl_default_instance!(RemoveDevice);
+impl ::buffa::MessageName for RemoveDevice {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "RemoveDevice";
+    const FULL_NAME: &'static str = "roost.log.v1.RemoveDevice";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.RemoveDevice";
+}
+impl ::buffa::Message for RemoveDevice {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.device != 0u32 {
+            size += 1u64 + ::buffa::types::uint32_encoded_len(self.device) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.device != 0u32 {
+            ::buffa::types::put_uint32_field(2u32, self.device, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.device = ::buffa::types::decode_uint32(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.device = 0u32;
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Groups {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+}
+impl ::core::fmt::Debug for Groups {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Groups").field("origin", &self.origin).finish()
+    }
+}
+impl Groups {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Groups";
+}
+::buffa::impl_default_instance!(Groups);
+impl ::buffa::MessageName for Groups {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Groups";
+    const FULL_NAME: &'static str = "roost.log.v1.Groups";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Groups";
+}
+impl ::buffa::Message for Groups {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -4366,6 +4976,12 @@ pub mod __buffa {
                 Watch(::buffa::alloc::boxed::Box<super::super::super::Watch>),
                 Typing(::buffa::alloc::boxed::Box<super::super::super::Typing>),
                 Whisper(::buffa::alloc::boxed::Box<super::super::super::Whisper>),
+                Events(::buffa::alloc::boxed::Box<super::super::super::Events>),
+                Devices(::buffa::alloc::boxed::Box<super::super::super::Devices>),
+                RemoveDevice(
+                    ::buffa::alloc::boxed::Box<super::super::super::RemoveDevice>,
+                ),
+                Groups(::buffa::alloc::boxed::Box<super::super::super::Groups>),
             }
             impl ::buffa::Oneof for Body {}
             impl From<super::super::super::Attach> for Body {
@@ -4527,6 +5143,47 @@ pub mod __buffa {
             }
             impl From<super::super::super::Whisper> for ::core::option::Option<Body> {
                 fn from(v: super::super::super::Whisper) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::Events> for Body {
+                fn from(v: super::super::super::Events) -> Self {
+                    Self::Events(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Events> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Events) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::Devices> for Body {
+                fn from(v: super::super::super::Devices) -> Self {
+                    Self::Devices(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Devices> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Devices) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::RemoveDevice> for Body {
+                fn from(v: super::super::super::RemoveDevice) -> Self {
+                    Self::RemoveDevice(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::RemoveDevice>
+            for ::core::option::Option<Body> {
+                fn from(v: super::super::super::RemoveDevice) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::Groups> for Body {
+                fn from(v: super::super::super::Groups) -> Self {
+                    Self::Groups(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Groups> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Groups) -> Self {
                     Self::Some(Body::from(v))
                 }
             }

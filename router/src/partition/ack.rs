@@ -13,20 +13,20 @@ use std::collections::BTreeMap;
 impl Partition {
     /// Cumulative and monotonic. A place beyond what the session was sent is clamped: its client does not have those
     /// events, whatever it says, and an Ack must not make them vanish. A session that was sent nothing yet may acknowledge
-    /// what the one before it got.
+    /// what the one before it got. A call is believed likewise: what it was answered
+    /// with is remembered nowhere.
     pub(super) fn ack(&mut self, origin: &Origin, up_to: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (id, key) = (session_of(origin), (origin.user, origin.device));
-        let Some(place) =
-            self.sessions.get(key).filter(|session| session.id == id).map(|session| session.place)
-        else {
+        if !self.speaks(origin) || origin.call && !self.enrol(origin, tx)? {
             return Ok(());
-        };
+        }
+        let place = self.sessions.get(key).map(|session| session.place).filter(|_| !origin.call);
         self.load(origin.user, tx.store)?;
         let Some(user) = self.users.get(origin.user) else { return Ok(()) };
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
         let cursor = user.devices[index].cursor;
-        let was_sent = place.sent() > cursor || !place.is_behind();
-        let (mut acked, up_to) = if was_sent {
+        let was_sent = place.filter(|place| place.sent() > cursor || !place.is_behind());
+        let (mut acked, up_to) = if let Some(place) = was_sent {
             let up_to = up_to.min(place.sent().max(cursor));
             (self.take_acked(key, up_to), up_to)
         } else {
@@ -44,7 +44,7 @@ impl Partition {
             let delivered = self.first_deliveries(origin.user, index, &acked);
             let today = day_of(tx.now_ms);
             let user = self.change(origin.user, tx)?;
-            let is_all = was_sent && user.devices.len() == 1 && !place.has_passed();
+            let is_all = user.devices.len() == 1 && was_sent.is_some_and(|place| !place.has_passed());
             let device = &mut user.devices[index];
             (device.cursor, device.seen_day) = (up_to, today);
             self.trim(origin.user, is_all.then_some(&acked[..]), tx)?;

@@ -20,7 +20,7 @@ pub const CLOSE_REPLACED: u16 = 4001;
 /// "Policy violation" (RFC 6455 section 7.4.1).
 pub const CLOSE_POLICY: u16 = 1008;
 
-const TOO_MANY_DEVICES: &str = "this user has too many devices";
+pub(super) const TOO_MANY_DEVICES: &str = "this user has too many devices";
 
 /// What an Attach finds.
 struct Found {
@@ -75,18 +75,14 @@ impl Partition {
         let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
         match found.kind {
             Kind::First | Kind::New if found.at_once => {
-                let gone = self.register(origin.user, stored, device);
-                self.forget_keys(origin.user, gone, tx);
+                self.register(origin.user, stored, device);
                 if found.kind == Kind::First {
                     tx.out.registered.push(origin.user);
                 }
             }
             Kind::First | Kind::New => {
-                let rules = self.rules;
-                let user = self.change(origin.user, tx)?;
-                let gone = user.make_room(today, &rules);
-                user.devices.push(device);
-                self.forget_keys(origin.user, gone, tx);
+                self.change(origin.user, tx)?;
+                self.add_device(origin.user, device, tx);
             }
             Kind::Seen => self.seen(origin.user, stored, origin.device, today),
             Kind::Known => {}
@@ -133,18 +129,10 @@ impl Partition {
                 at_once: unchanged,
             }));
         }
-        if record.devices.len() >= limits::DEVICES_MAX
-            && !record.devices.iter().any(|device| device.is_gone(today, &self.rules))
-        {
+        if !record.has_room(today, &self.rules) {
             return Ok(None);
         }
-        // What waited for the user goes to the first device; one that comes later starts with what is new, and with the
-        // statuses that live.
-        let (start, cursor) = if record.devices.is_empty() {
-            (record.tail, record.tail)
-        } else {
-            (head, self.before_living_statuses(origin.user, head, tx)?)
-        };
+        let (start, cursor) = self.beginning(origin.user, record, head, tx)?;
         Ok(Some(Found {
             cursor,
             start,
@@ -152,8 +140,36 @@ impl Partition {
             one_time_keys: 0,
             kind: Kind::New,
             is_alone,
-            at_once: unchanged && has_room,
+            // Where another makes room, its keys go in a batch.
+            at_once: unchanged && has_room && record.devices.len() < limits::DEVICES_MAX,
         }))
+    }
+
+    /// Start and cursor of a new device. What waited for the user goes to the first device; one that comes later starts with
+    /// what is new, and with the statuses that live.
+    pub(super) fn beginning(
+        &self,
+        user: UserId,
+        record: &User,
+        head: u64,
+        tx: &Tx<'_>,
+    ) -> Result<(u64, u64), StoreError> {
+        if record.devices.is_empty() {
+            return Ok((record.tail, record.tail));
+        }
+        Ok((head, self.before_living_statuses(user, head, tx)?))
+    }
+
+    /// Adds a device to a record that is being changed.
+    pub(super) fn add_device(&mut self, user: UserId, device: Device, tx: &mut Tx<'_>) {
+        let goes = self.users.get(user).and_then(|user| user.makes_room(device.seen_day, &self.rules));
+        if let Some(goes) = goes {
+            self.drop_keys(user, goes, tx);
+        }
+        if let Some(user) = self.users.get_mut(user) {
+            user.devices.retain(|known| Some(known.device) != goes);
+            user.devices.push(device);
+        }
     }
 
     /// None of the user's sessions is that of an only device.

@@ -7,7 +7,7 @@ use crate::{
     error::StoreError,
     limits::{self, ONE_TIME_KEYS_DEVICE_MAX, ONE_TIME_KEYS_FRAME_MAX},
     log::{KeysRecord, Origin},
-    record::{self, Device, OneTime},
+    record::{self, OneTime},
 };
 use buffa::Message as _;
 use bytes::Bytes;
@@ -76,7 +76,7 @@ impl Partition {
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
         let (id, user, device) = (session_of(origin), origin.user, origin.device);
-        if self.sessions.get((user, device)).is_none_or(|session| session.id != id) {
+        if !self.speaks(origin) || origin.call && !self.enrol(origin, tx)? {
             return Ok(());
         }
         self.load(user, tx.store)?;
@@ -167,11 +167,11 @@ impl Partition {
         Ok(one_time)
     }
 
-    /// What a device published goes with it.
-    pub(super) fn forget_keys(&self, user: UserId, device: Option<Device>, tx: &mut Tx<'_>) {
-        if let Some(device) = device {
-            tx.batch.delete(record::keys(self.number, user, device.device));
-            self.drop_one_time(user, device.device, device.one_time, tx);
+    /// Of a device that is about to be forgotten.
+    pub(super) fn drop_keys(&self, user: UserId, device: DeviceId, tx: &mut Tx<'_>) {
+        if let Some(left) = self.one_time(user, device) {
+            self.drop_one_time(user, device, left, tx);
+            tx.batch.delete(record::keys(self.number, user, device));
         }
     }
 

@@ -7,6 +7,7 @@
 mod account;
 mod ack;
 mod attach;
+mod calls;
 mod forward;
 mod history;
 mod keys;
@@ -21,6 +22,7 @@ mod whisper;
 mod window;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
+pub use calls::CLOSE_REMOVED;
 pub use presence::typed_to;
 pub use send::receiver;
 pub use window::Skip;
@@ -248,6 +250,13 @@ impl Partition {
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
             Body::Tick(_) => self.tick(tx),
             Body::History(history) => self.history(history, tx),
+            Body::Events(events) => self.events(events, tx),
+            Body::Devices(devices) => self.devices(&devices.origin, tx),
+            Body::RemoveDevice(remove) => self.remove_device(&remove.origin, remove.device, tx),
+            Body::Groups(groups) => {
+                self.groups(&groups.origin, tx);
+                Ok(())
+            }
         }
     }
 

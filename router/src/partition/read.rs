@@ -14,8 +14,8 @@ impl Partition {
         messages: &[u64],
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
-        let (id, key) = (session_of(origin), (origin.user, origin.device));
-        if self.sessions.get(key).is_none_or(|session| session.id != id) {
+        let id = session_of(origin);
+        if !self.speaks(origin) {
             return Ok(());
         }
         if messages.len() > limits::READ_MESSAGES_MAX {

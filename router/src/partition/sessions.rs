@@ -126,8 +126,8 @@ impl Sessions {
         numbers.extend(self.index.iter_hash(hash(user)).filter(is_of).copied());
     }
 
-    /// The user has a session.
-    pub(super) fn any_of(&self, user: UserId) -> bool {
+    /// A user has a session.
+    pub(super) fn has(&self, user: UserId) -> bool {
         self.index.iter_hash(hash(user)).any(|&number| self.entries.at(number).user == user)
     }
 

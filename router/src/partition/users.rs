@@ -99,17 +99,15 @@ impl Partition {
     }
 
     /// Adds a device whose session is told so before that is stored. `known`: the user's record as stored, where it is not in
-    /// the cache. Returns the device that made room for it, if one did.
-    pub(super) fn register(&mut self, user: UserId, known: Option<User>, device: Device) -> Option<Device> {
+    /// the cache.
+    pub(super) fn register(&mut self, user: UserId, known: Option<User>, device: Device) {
         if let Some(known) = known {
             *self.users.entry(user) = known;
         }
         let record = self.users.entry(user);
-        let gone = record.make_room(device.seen_day, &self.rules);
         record.devices.reserve_exact(1);
         record.devices.push(device);
         self.wait_to_be_stored(user);
-        gone
     }
 
     /// Notes that a device was here on this day, which nobody waits for either.
@@ -203,7 +201,10 @@ impl Partition {
     fn displace(&mut self, user: UserId) {
         let devices = self.users.remove(user).map(|record| record.devices).unwrap_or_default();
         let registering = devices.into_iter().filter(|device| device.registering);
-        self.unplaced.extend(registering.map(|device| (user, without_acks_and_keys(device))));
+        // Without what the batch added: its Acks, and keys that are not stored.
+        let as_told =
+            |device: Device| Device { cursor: device.start, one_time: OneTime::default(), ..device };
+        self.unplaced.extend(registering.map(|device| (user, as_told(device))));
     }
 
     /// Puts registrations that were taken out into the records as stored. After an error those left wait for the next time.
@@ -213,10 +214,7 @@ impl Partition {
             let stored = (self.users.get_mut(user))
                 .and_then(|record| record.devices.iter_mut().find(|stored| stored.device == device.device));
             match stored {
-                None => {
-                    // Without a batch to delete its keys in: they stay until such a device publishes again.
-                    let _gone = self.register(user, None, device);
-                }
+                None => self.register(user, None, device),
                 // An Attach of the batch that failed was stored after all, and begins later than its session was told since.
                 Some(stored) if stored.start > device.start => {
                     (stored.start, stored.cursor) = (device.start, device.cursor);
@@ -229,18 +227,13 @@ impl Partition {
         Ok(())
     }
 
-    /// A user this partition is home of is in its cache; saves a read of the store.
-    pub fn has_cached(&self, user: UserId) -> bool {
-        self.users.get(user).is_some()
+    /// A user this partition is home of is in its cache or connected: known, without a read of the store.
+    pub fn has_at_hand(&self, user: UserId) -> bool {
+        self.users.get(user).is_some() || self.sessions.has(user)
     }
 
     /// Records in the cache.
     pub fn users_cached(&self) -> usize {
         self.users.len()
     }
-}
-
-/// A registration as it was told, without what a batch that failed had added.
-fn without_acks_and_keys(device: Device) -> Device {
-    Device { cursor: device.start, one_time: OneTime::default(), ..device }
 }

@@ -297,11 +297,24 @@ impl Partition {
         old.map(|old| old.id)
     }
 
+    fn has_gone(&mut self, user: UserId) {
+        if !self.sessions.has(user) {
+            self.presence.went(user);
+        }
+    }
+
+    /// Takes a session away, unless the batch fails; returns which.
+    pub(super) fn take_session(&mut self, key: Key) -> Option<SessionId> {
+        let session = self.sessions.remove(key)?;
+        self.has_gone(key.0);
+        let window = self.windows.remove(&key);
+        self.undo.push(Undo::Inserted(key, Some((session, window))));
+        Some(session.id)
+    }
+
     pub(super) fn remove_session(&mut self, key: Key) {
         self.sessions.remove(key);
-        if !self.sessions.any_of(key.0) {
-            self.presence.went(key.0);
-        }
+        self.has_gone(key.0);
         if self.windows.remove(&key).is_some() {
             self.drop_window(key);
         }

@@ -158,7 +158,7 @@ impl Thread {
         self.shared.throttle.look_at_clock();
         for _ in 0..batch_max {
             let Ok(job) = self.jobs.try_recv() else { break };
-            items.extend(Item::of(job, partitions, &self.shared.throttle));
+            items.push(Item::of(job, partitions, &self.shared.throttle));
         }
         if self.ticked.elapsed() >= Duration::from_millis(limits::TICK_MS) {
             self.ticked = Instant::now();
@@ -306,7 +306,7 @@ impl Thread {
         let Some(to) = receiver(&send.send) else { return Ok(false) };
         let home = crate::partition::home(to, self.shared.partitions);
         let mine = self.shared.thread_of(home) == self.index;
-        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_cached(to) {
+        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_at_hand(to) {
             return Ok(true);
         }
         self.shared.directory.knows(to, self.shared.partitions, &*self.shared.store)

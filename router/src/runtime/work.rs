@@ -2,9 +2,9 @@
 
 use super::throttle::{Kind, Throttle};
 use crate::{
-    api::{AccountOutcome, DeviceId, Request, SessionId, UserId},
+    api::{AccountOutcome, Call, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{home, pair_home, receiver, typed_to},
+    partition::{home, pair_home, receiver, session_of, typed_to},
 };
 use roost_proto::v1::{Code, Error, address::To, client_frame};
 
@@ -38,22 +38,31 @@ pub(super) enum Work {
 /// The partition a request belongs to.
 pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
     match request {
-        Request::Frame { user, body: client_frame::Body::Send(send), .. } => {
-            receiver(send).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
+        Request::Frame { user, body, .. } | Request::Call { user, call: Call::Frame(body), .. } => {
+            route_frame(*user, body, partitions)
         }
-        Request::Frame { user, body: client_frame::Body::History(fetch), .. } => {
-            match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
-                Some(To::User(other)) => pair_home(*user, *other, partitions),
-                _ => home(*user, partitions),
-            }
-        }
-        Request::Frame { user, body: client_frame::Body::Typing(typing), .. } => {
-            typed_to(typing).map_or_else(|| home(*user, partitions), |to| pair_home(*user, to, partitions))
-        }
-        Request::Frame { body: client_frame::Body::KeysFetch(fetch), .. } => home(fetch.user, partitions),
-        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Frame { user, .. } => {
+        Request::Attach { user, .. } | Request::Detach { user, .. } | Request::Call { user, .. } => {
             home(*user, partitions)
         }
+    }
+}
+
+fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 {
+    match body {
+        client_frame::Body::Send(send) => {
+            receiver(send).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
+        }
+        client_frame::Body::History(fetch) => {
+            match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
+                Some(To::User(other)) => pair_home(user, *other, partitions),
+                _ => home(user, partitions),
+            }
+        }
+        client_frame::Body::KeysFetch(fetch) => home(fetch.user, partitions),
+        client_frame::Body::Typing(typing) => {
+            typed_to(typing).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
+        }
+        _ => home(user, partitions),
     }
 }
 
@@ -62,20 +71,16 @@ impl Item {
         Self { partition, work: Work::Apply(body), done: None, settled: false }
     }
 
-    /// None: nothing to do and nothing to answer.
-    pub(super) fn of(job: Job, partitions: u16, throttle: &Throttle) -> Option<Self> {
+    pub(super) fn of(job: Job, partitions: u16, throttle: &Throttle) -> Self {
         match job {
             Job::Request(request) => {
                 let partition = route(&request, partitions);
-                let work = match limited(&request, throttle) {
-                    Some(refused) => refused,
-                    None => of_request(request)?,
-                };
-                Some(Self { partition, work, done: None, settled: false })
+                let work = limited(&request, throttle).unwrap_or_else(|| of_request(request));
+                Self { partition, work, done: None, settled: false }
             }
             Job::Account { user, password_hash, done } => {
                 let work = Work::Apply(log::CreateAccount { user, password_hash }.into());
-                Some(Self { partition: home(user, partitions), work, done: Some(done), settled: false })
+                Self { partition: home(user, partitions), work, done: Some(done), settled: false }
             }
         }
     }
@@ -92,6 +97,10 @@ impl Item {
             Work::Apply(Body::KeysFetch(fetch)) => fetch.origin.as_option(),
             Work::Apply(Body::Watch(watch)) => watch.origin.as_option(),
             Work::Apply(Body::Typing(typing)) => typing.origin.as_option(),
+            Work::Apply(Body::Events(events)) => events.origin.as_option(),
+            Work::Apply(Body::Devices(devices)) => devices.origin.as_option(),
+            Work::Apply(Body::RemoveDevice(remove)) => remove.origin.as_option(),
+            Work::Apply(Body::Groups(groups)) => groups.origin.as_option(),
             _ => None,
         }
     }
@@ -99,40 +108,57 @@ impl Item {
 
 /// The refusal of a request past a limit of its user, which is counted here and nowhere else.
 fn limited(request: &Request, throttle: &Throttle) -> Option<Work> {
-    let Request::Frame { session, user, id, body, .. } = request else { return None };
-    let kind = Kind::of(body)?;
+    let (session, user, id, kind) = match request {
+        Request::Frame { session, user, id, body, .. } => (session, user, id, Kind::of(body)?),
+        Request::Call { session, user, id, call: Call::Frame(body), .. } => {
+            (session, user, id, Kind::of(body).unwrap_or(Kind::Call))
+        }
+        Request::Call { session, user, id, .. } => (session, user, id, Kind::Call),
+        Request::Attach { .. } | Request::Detach { .. } => return None,
+    };
     let retry_after_ms = throttle.check(kind, *user).err()?;
     let message = format!("too many {} by this user; wait", kind.name());
     let error = Error { code: Code::RATE_LIMITED.into(), message, retry_after_ms };
     Some(Work::Refuse { session: *session, id: *id, error })
 }
 
-fn of_request(request: Request) -> Option<Work> {
-    Some(match request {
+fn of_request(request: Request) -> Work {
+    match request {
         Request::Attach { session, user, device } => {
             Work::Apply(log::Attach { origin: origin(session, user, device, 0).into() }.into())
         }
         Request::Detach { session, user, device } => {
             Work::Apply(log::Detach { origin: origin(session, user, device, 0).into() }.into())
         }
-        Request::Frame { session, user, device, id, body } => of_frame(session, user, device, id, body)?,
-    })
+        Request::Frame { session, user, device, id, body } => {
+            of_frame(origin(session, user, device, id), body)
+        }
+        Request::Call { session, user, device, id, call } => {
+            of_call(Origin { call: true, ..origin(session, user, device, id) }, call)
+        }
+    }
 }
 
-fn of_frame(
-    session: SessionId,
-    user: UserId,
-    device: DeviceId,
-    id: u32,
-    body: client_frame::Body,
-) -> Option<Work> {
+fn of_call(origin: Origin, call: Call) -> Work {
+    let body = match call {
+        Call::Frame(body) => return of_frame(origin, body),
+        Call::Events { after, limit } => log::Events { origin: origin.into(), after, limit }.into(),
+        Call::Devices => log::Devices { origin: origin.into() }.into(),
+        Call::RemoveDevice { device } => log::RemoveDevice { origin: origin.into(), device }.into(),
+        Call::Groups => log::Groups { origin: origin.into() }.into(),
+    };
+    Work::Apply(body)
+}
+
+fn of_frame(origin: Origin, body: client_frame::Body) -> Work {
     use client_frame::Body as Frame;
-    let origin = origin(session, user, device, id).into();
+    let (session, id) = (session_of(&origin), origin.id);
+    let origin = origin.into();
     let refuse = |code: Code, text: &str| {
         let error = Error { code: code.into(), message: text.to_owned(), ..Error::default() };
         Work::Refuse { session, id, error }
     };
-    Some(match body {
+    match body {
         Frame::Send(send) => {
             Work::Apply(log::Send { origin, send: (*send).into(), receiver_known: false }.into())
         }
@@ -144,7 +170,7 @@ fn of_frame(
         Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
         Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
         Frame::History(fetch) => Work::Apply(log::History { origin, fetch: (*fetch).into() }.into()),
-    })
+    }
 }
 
 fn origin(session: SessionId, user: UserId, device: DeviceId, id: u32) -> Origin {
@@ -156,5 +182,6 @@ fn origin(session: SessionId, user: UserId, device: DeviceId, id: u32) -> Origin
         user,
         device,
         id,
+        call: false,
     }
 }

@@ -82,6 +82,7 @@ impl Open {
             .manual_journal_persist(true)
             // What `journal` reads to tell a torn end from damage.
             .journal_compression(CompressionType::None)
+            .worker_threads(limits::STORE_WORKERS)
             .open()?;
         // Each new device asks for a user that is not there: the filters that say so stay in memory, some 10 bits a key.
         let options = || {
@@ -131,7 +132,10 @@ impl Open {
 
     fn commit(&self, batch: &Batch) -> Result<(), Error> {
         let mut writes = self.database.batch().durability(Some(PersistMode::SyncData));
-        for (key, value) in batch.writes() {
+        // In the order of the trees: a search then finds most of its way in the processor's cache, where the one before it was.
+        let mut sorted: Vec<_> = batch.writes().collect();
+        sorted.sort_unstable_by_key(|(key, _)| (key.space(), key.bytes()));
+        for (key, value) in sorted {
             match value {
                 Some(value) => writes.insert(self.space(key), key.bytes(), &value[..]),
                 None => writes.remove(self.space(key), key.bytes()),

@@ -100,7 +100,11 @@ impl Partition {
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
         let (session, key) = (session_of(origin), (origin.user, origin.device));
-        if self.sessions.get(key).is_none_or(|known| known.id != session) {
+        if origin.call {
+            tx.out.error(session, origin.id, Code::FORBIDDEN, "presence is told to sessions only");
+            return Ok(());
+        }
+        if !self.speaks(origin) {
             return Ok(());
         }
         if let Err(text) = check(users) {
@@ -204,5 +208,34 @@ impl Partition {
             let follow = Follow { user, ..ask.clone() };
             self.whisper(to, whisper::Body::Follow(follow.into()), tx)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sessions_follow_together_is_bounded_and_comes_back() {
+        let session = SessionId { gateway: 0, shard: 0, slot: 1, generation: 1 };
+        let watch = |users: usize| Watch { session, users: (0..users as u64).collect() };
+        let mut watching = Watching::default();
+        let each = limits::WATCH_USERS_MAX;
+        let sessions = (limits::WATCHED_MAX / each) as u64;
+        for user in 0..sessions {
+            assert!(watching.has_room((user, 1), each));
+            assert!(watching.put((user, 1), watch(each)).is_none());
+        }
+        assert!(!watching.has_room((sessions, 1), 1));
+        assert!(watching.has_room((0, 1), each), "it makes room for itself");
+        assert_eq!(watching.put((0, 1), watch(each - 1)).map(|old| old.users.len()), Some(each));
+        assert!(watching.has_room((sessions, 1), 1));
+        assert!(watching.take((1, 1), Some(session)).is_none());
+        for user in 0..sessions {
+            assert!(watching.take((user, 1), None).is_some());
+        }
+        assert_eq!((watching.users, watching.sessions.len()), (0, 0));
+        watching.put((1, 1), watch(0));
+        assert_eq!(watching.sessions.len(), 0, "who follows nobody takes no place");
     }
 }
