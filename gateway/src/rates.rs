@@ -47,8 +47,8 @@ pub struct Limits {
     pub history_fetches: Setting,
     /// Typing notices of a user, and changes of whose presence is followed.
     pub signals: Setting,
-    /// Other requests of a user over HTTP with his token: reads of events, of devices, of groups, receipts.
-    pub calls: Setting,
+    /// A user's calls over HTTP, whatever they ask. What they ask is limited besides, as it is in a session.
+    pub http_calls: Setting,
     /// Frames of a connection, heartbeats and pings included. A device that acknowledges each event of a busy group
     /// sends this many.
     pub connection_frames: Setting,
@@ -64,7 +64,7 @@ impl Default for Limits {
             key_fetches: Setting::of(10.0, 1_024),
             history_fetches: Setting::of(10.0, 100),
             signals: Setting::of(20.0, 200),
-            calls: Setting::of(20.0, 200),
+            http_calls: Setting::of(200.0, 2_000),
             connection_frames: Setting::of(2_000.0, 10_000),
             connection_bytes: Setting::of(4_194_304.0, 16 << 20),
         }

@@ -131,6 +131,20 @@ pub struct DeviceState {
     pub one_time_keys: u32,
 }
 
+impl Request {
+    /// It changes nothing that has to be stored, as a rule, so that it need not wait behind what does.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Attach { .. } => true,
+            Self::Frame { body, .. } | Self::Call { call: Call::Frame(body), .. } => {
+                matches!(body, client_frame::Body::History(_))
+            }
+            Self::Call { call, .. } => !matches!(call, Call::RemoveDevice { .. }),
+            Self::Detach { .. } => false,
+        }
+    }
+}
+
 /// What the router wants a shard to do, after the batch that caused it is durable.
 #[derive(Debug, Clone)]
 pub struct Effect {

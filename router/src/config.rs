@@ -57,8 +57,6 @@ pub struct UserLimits {
     pub history_fetches: Option<Limit>,
     /// Typing notices, and changes of whose presence is followed.
     pub signals: Option<Limit>,
-    /// What is asked without a session (over HTTP) and is none of the above.
-    pub calls: Option<Limit>,
 }
 
 impl Config {

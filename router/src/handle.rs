@@ -31,6 +31,8 @@ pub struct Handle {
     shared: Arc<Shared>,
     /// By thread.
     queues: Arc<[Sender<Job>]>,
+    /// By thread, for what needs no write.
+    reads: Arc<[Sender<Job>]>,
 }
 
 /// Opens the store in `config.data` and starts the router's threads.
@@ -69,12 +71,11 @@ pub fn start_with_store(
         peers,
         stopping: AtomicBool::new(false),
     });
-    let handle = Handle { shared: shared.clone(), queues: queues.into() };
+    let (reads, reads_in): (Vec<_>, Vec<_>) = (0..threads).map(|_| bounded(limits::QUEUE_READS_MAX)).unzip();
+    let handle = Handle { shared: shared.clone(), queues: queues.into(), reads: reads.into() };
     let mut router = Router { handle, threads: Vec::with_capacity(threads) };
-    for (index, (jobs, peers)) in jobs.into_iter().zip(peers_in).enumerate() {
-        let thread = Thread::new(shared.clone(), index, jobs, peers).map_err(|error| {
-            StartError::Corrupt { path: shared.config.data.clone(), reason: error.to_string() }
-        })?;
+    for (index, (jobs, peers)) in jobs.into_iter().zip(reads_in).zip(peers_in).enumerate() {
+        let thread = Thread::new(shared.clone(), index, jobs, peers)?;
         let builder = std::thread::Builder::new().name(format!("router-{index}"));
         router.threads.push(builder.spawn(|| thread.run()).map_err(StartError::Thread)?);
     }
@@ -128,7 +129,8 @@ impl Handle {
     /// # Errors
     /// The queue of its thread is full, or the router stops: the request comes back.
     pub fn submit(&self, request: Request) -> Result<(), Full> {
-        let queue = self.queue_of(route(&request, self.shared.partitions));
+        let thread = self.shared.thread_of(route(&request, self.shared.partitions));
+        let queue = if request.is_read() { &self.reads[thread] } else { &self.queues[thread] };
         if self.shared.stopping.load(Ordering::Acquire) {
             return Err(Full(request));
         }
@@ -149,7 +151,7 @@ impl Handle {
         password_hash: String,
         done: Box<dyn FnOnce(AccountOutcome) + Send>,
     ) {
-        let queue = self.queue_of(home(user, self.shared.partitions));
+        let queue = &self.queues[self.shared.thread_of(home(user, self.shared.partitions))];
         let job = Job::Account { user, password_hash, done };
         if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = queue.try_send(job)
             && let Job::Account { done, .. } = job
@@ -170,12 +172,8 @@ impl Handle {
 
     /// The counters as they are now.
     pub fn stats(&self) -> Stats {
-        let queued = self.queues.iter().map(Sender::len).sum();
+        let queued = self.queues.iter().chain(&*self.reads).map(Sender::len).sum();
         let (rate_limited, rate_uncounted) = self.shared.throttle.counts();
         Stats { rate_limited, rate_uncounted, ..self.shared.counters.snapshot(queued) }
-    }
-
-    fn queue_of(&self, partition: u16) -> &Sender<Job> {
-        &self.queues[self.shared.thread_of(partition)]
     }
 }

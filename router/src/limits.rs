@@ -83,6 +83,12 @@ pub const THROTTLE_PRUNE_MS: u64 = 100;
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
 /// Requests of one batch, that is of one commit.
 pub const BATCH_REQUESTS_MAX: usize = 2048;
+/// Requests that need no write, as a rule, waiting for a router thread besides. Full: likewise.
+pub const QUEUE_READS_MAX: usize = 8192;
+/// A commit that takes longer than this is a stall: reads are served beside it.
+pub const STALL_MS: u64 = 20;
+/// Reads of a stall that have to wait for its end all the same. More: further ones stay in their queue.
+pub const DEFERRED_MAX: usize = BATCH_REQUESTS_MAX;
 /// Messages between router threads waiting for one of them. Full: the sender keeps them in its outbox on disk.
 pub const QUEUE_PEERS_MAX: usize = 8192;
 /// Forwards read from an outbox and offered to a peer in one go.

@@ -236,8 +236,8 @@ pub enum State {
 pub struct Device {
     /// Its number.
     pub device: DeviceId,
-    /// Its session was welcomed and it is not stored yet.
-    pub registering: bool,
+    /// Its session was welcomed and it is not stored yet: where its cursor stood then.
+    pub registering: Option<u64>,
     /// It is not given events up to here, but for statuses that lived when it came.
     pub start: u64,
     /// It has everything up to here for good.
@@ -251,7 +251,7 @@ pub struct Device {
 impl Device {
     /// One that is given all events.
     pub fn new(device: DeviceId) -> Self {
-        Self { device, registering: false, start: 0, cursor: 0, seen_day: 0, one_time: OneTime::default() }
+        Self { device, registering: None, start: 0, cursor: 0, seen_day: 0, one_time: OneTime::default() }
     }
 
     /// It was not here within the time of retention: nothing waits for it.
@@ -259,9 +259,9 @@ impl Device {
         u64::from(today.saturating_sub(self.seen_day)) * limits::DAY_MS > rules.retention_ms
     }
 
-    /// It was given this event, and has it for good.
-    pub fn has(&self, seq: u64) -> bool {
-        self.start < seq && seq <= self.cursor
+    /// It was given this event, and has it for good. A status counts where it is older than what else the device is given, too.
+    pub fn has(&self, seq: u64, is_status: bool) -> bool {
+        (self.start < seq || is_status) && seq <= self.cursor
     }
 }
 
@@ -325,7 +325,7 @@ impl User {
         let record: log::UserRecord = decode(value)?;
         let device = record.device.iter().map(|d| Device {
             device: d.device,
-            registering: false,
+            registering: None,
             start: d.start,
             cursor: d.cursor,
             seen_day: d.seen_day,

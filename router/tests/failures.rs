@@ -17,7 +17,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex},
-    thread::ThreadId,
 };
 
 /// Offers a message until it is accepted: the store comes back by itself.
@@ -80,6 +79,12 @@ fn a_full_disk_answers_unavailable_and_loses_nothing_accepted() {
     }
 }
 
+/// The number of the router thread this is, or commits for.
+fn router_thread() -> String {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    name.rsplit('-').next().unwrap_or_default().to_owned()
+}
+
 /// A store that neither takes batches nor can be read by the thread that first writes a certain key, until it is mended.
 struct LostDisk {
     memory: MemoryStore,
@@ -90,7 +95,7 @@ struct LostDisk {
 
 #[derive(Default)]
 struct Lost {
-    by: Option<ThreadId>,
+    by: Option<String>,
     mended: bool,
     /// How often that thread asked the store to recover in vain.
     recoveries: usize,
@@ -99,7 +104,7 @@ struct Lost {
 impl LostDisk {
     fn check(&self, operation: &'static str) -> Result<(), StoreError> {
         let lost = self.state.lock().unwrap();
-        let is_lost = lost.by == Some(std::thread::current().id()) && !lost.mended;
+        let is_lost = lost.by == Some(router_thread()) && !lost.mended;
         if is_lost { Err(StoreError::new(operation, "the disk is gone (simulated)")) } else { Ok(()) }
     }
 
@@ -135,7 +140,7 @@ impl Store for LostDisk {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         if batch.writes().any(|(key, _)| *key == self.trigger) {
-            self.state.lock().unwrap().by.get_or_insert(std::thread::current().id());
+            self.state.lock().unwrap().by.get_or_insert_with(router_thread);
         }
         self.check("commit").and_then(|()| self.memory.commit(batch))
     }

@@ -21,7 +21,9 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         let token = bearer(&parts.headers)
             .ok_or_else(|| refused("A token is needed: send it as \"Authorization: Bearer TOKEN\"."))?;
         let now_s = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        shared.keys.verify(token, now_s).map(Self).map_err(|error| refused(error.reason()))
+        let who = shared.keys.verify(token, now_s).map_err(|error| refused(error.reason()))?;
+        shared.throttle.caller(who.user)?;
+        Ok(Self(who))
     }
 }
 

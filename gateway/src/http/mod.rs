@@ -20,7 +20,9 @@ mod throttle;
 mod waiting;
 mod websocket_address;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Keys;
 
@@ -40,6 +42,8 @@ pub struct HttpConfig {
     pub token_ttl_s: u64,
     /// Largest body of a call, in bytes, as of a WebSocket message; `limits::BODIES_BYTES_MAX` where that is less.
     pub message_bytes_max: u64,
+    /// How often a user may call: a period in which one more call is allowed, and calls at once. `None`: at any rate.
+    pub call_rate: Option<(Duration, NonZeroU32)>,
 }
 
 /// What the HTTP service serves from.

@@ -45,10 +45,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: HttpConfig, services: Services) -> Self {
         Self {
+            throttle: Throttle::new(config.call_rate),
             config,
             keys: services.keys,
             passwords: Passwords::new(),
-            throttle: Throttle::new(),
             draining: AtomicBool::new(false),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / 1024)),
             openapi: openapi::complete(paths().into_openapi()).to_string().into(),

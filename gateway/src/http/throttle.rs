@@ -1,4 +1,4 @@
-//! Rate limits for what costs a password hash: per address and per user.
+//! Rate limits: for what costs a password hash per address and per user, and for the calls of a user.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,14 +18,30 @@ use super::limits::{
 pub(super) struct Throttle {
     by_address: Limiter<IpAddr>,
     by_user: Limiter<u64>,
+    by_caller: Option<Limiter<u64>>,
 }
 
 impl Throttle {
-    pub(super) fn new() -> Self {
+    /// `call_rate`: see `HttpConfig`.
+    pub(super) fn new(call_rate: Option<(Duration, NonZeroU32)>) -> Self {
+        let calls = |(period, burst): (Duration, NonZeroU32)| {
+            let quota = Quota::with_period(period.max(Duration::from_nanos(1)));
+            Limiter::of(quota.expect("a nanosecond at least").allow_burst(burst), THROTTLE_KEYS_MAX)
+        };
         Self {
             by_address: Limiter::new(ADDRESS_BURST, ADDRESS_REFILL_MS, THROTTLE_KEYS_MAX),
             by_user: Limiter::new(USER_BURST, USER_REFILL_MS, THROTTLE_KEYS_MAX),
+            by_caller: call_rate.map(calls),
         }
+    }
+
+    /// Counts a call of this user.
+    ///
+    /// # Errors
+    /// 429 past the limit.
+    pub(super) fn caller(&self, user: u64) -> Result<(), Refusal> {
+        let checked = self.by_caller.as_ref().map_or(Ok(()), |calls| calls.check(&user));
+        checked.map_err(|wait_s| Refusal::too_many("Too many calls by this user; wait a moment.", wait_s))
     }
 
     /// Counts a sign-up or log-in from this address.
@@ -71,6 +87,10 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         let quota = Quota::with_period(Duration::from_millis(refill_ms))
             .expect("refill times in limits.rs are not zero")
             .allow_burst(NonZeroU32::new(burst).expect("bursts in limits.rs are not zero"));
+        Self::of(quota, keys_max)
+    }
+
+    fn of(quota: Quota, keys_max: usize) -> Self {
         Self { rates: RateLimiter::keyed(quota), keys_max, swept: Mutex::new(None) }
     }
 

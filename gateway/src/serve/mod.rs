@@ -108,6 +108,7 @@ pub fn start(config: &Config) -> Result<Running> {
         websocket,
         token_ttl_s: http::limits::TOKEN_TTL_S,
         message_bytes_max: config.max_message_bytes,
+        call_rate: config.limits.http_calls.0.map(|limit| (limit.period, limit.burst)),
     };
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
@@ -139,7 +140,6 @@ fn user_limits(limits: &Limits) -> UserLimits {
         key_fetches: limit(limits.key_fetches),
         history_fetches: limit(limits.history_fetches),
         signals: limit(limits.signals),
-        calls: limit(limits.calls),
     }
 }
 

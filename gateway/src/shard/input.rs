@@ -230,10 +230,10 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Hands a request to the router, or holds it behind those that wait already.
+    /// Hands a request to the router, or holds it behind those that wait already. Reads wait behind nobody.
     pub(super) fn submit(&mut self, request: Request) {
         let Some(uplink) = &self.parts.uplink else { return };
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() && !request.is_read() {
             self.backlog.push_back(request);
         } else if let Err(Full(request)) = uplink.submit(request) {
             self.parts.stats.router_full.add(1);

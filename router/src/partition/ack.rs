@@ -1,11 +1,17 @@
 //! A device has events for good: its cursor moves, senders hear that their messages were delivered, events go.
 
-use super::{Partition, Tx, session_of, sessions::Key, stream::day_of, window::InFlight};
+use super::{
+    Partition, Tx, session_of,
+    sessions::Key,
+    stream::{Stored, day_of},
+    window::InFlight,
+};
 use crate::{
     api::UserId,
     error::StoreError,
     limits,
     log::{self, Origin},
+    record,
 };
 use roost_proto::v1::{self, Receipt};
 use std::collections::BTreeMap;
@@ -41,7 +47,7 @@ impl Partition {
             self.sessions.get(key).filter(|_| self.nothing_in_flight(key)).map_or(0, |s| s.place.sent());
         let up_to = up_to.max(passed);
         if up_to > cursor {
-            let delivered = self.first_deliveries(origin.user, index, &acked);
+            let delivered = self.first_deliveries(origin.user, index, &acked, tx)?;
             let today = day_of(tx.now_ms);
             let user = self.change(origin.user, tx)?;
             let is_all = user.devices.len() == 1 && was_sent.is_some_and(|place| !place.has_passed());
@@ -79,16 +85,36 @@ impl Partition {
     }
 
     /// By sender: those of the messages that no other device of the user had before.
-    fn first_deliveries(&self, user: UserId, index: usize, acked: &[InFlight]) -> BTreeMap<UserId, Vec<u64>> {
+    fn first_deliveries(
+        &self,
+        user: UserId,
+        index: usize,
+        acked: &[InFlight],
+        tx: &Tx<'_>,
+    ) -> Result<BTreeMap<UserId, Vec<u64>>, StoreError> {
         let mut by_sender: BTreeMap<UserId, Vec<u64>> = BTreeMap::new();
         let devices = self.users.get(user).map_or(&[][..], |user| &user.devices);
         for event in acked {
-            let mut others = devices.iter().enumerate().filter(|(other, _)| *other != index);
-            if let Some(mark) = event.mark.filter(|_| !others.any(|(_, other)| other.has(event.seq))) {
+            let Some(mark) = event.mark else { continue };
+            let others = devices.iter().enumerate().filter(|(other, _)| *other != index);
+            let mut past = others
+                .map(|(_, other)| other)
+                .filter(|other| other.has(event.seq, event.is_status))
+                .peekable();
+            let is_known = match past.peek() {
+                // They may be past it only because it was not for them.
+                Some(_) if event.is_sealed => {
+                    let stored = tx.store.get(&record::event(self.number, user, event.seq))?;
+                    let stored = stored.map(Stored::read).transpose()?;
+                    stored.is_some_and(|event| past.any(|other| event.view(user, other.device).is_some()))
+                }
+                any => any.is_some(),
+            };
+            if !is_known {
                 by_sender.entry(mark.from).or_default().push(mark.message);
             }
         }
-        by_sender
+        Ok(by_sender)
     }
 
     /// One Receipt a sender, however many messages it is about.

@@ -71,7 +71,7 @@ impl Partition {
             return Ok(());
         };
         let (start, cursor) = (found.start, found.cursor);
-        let registering = found.at_once;
+        let registering = found.at_once.then_some(cursor);
         let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
         match found.kind {
             Kind::First | Kind::New if found.at_once => {
@@ -157,7 +157,7 @@ impl Partition {
         if record.devices.is_empty() {
             return Ok((record.tail, record.tail));
         }
-        Ok((head, self.before_living_statuses(user, head, tx)?))
+        Ok((head, self.before_living_statuses(user, (record.tail, head), tx)?))
     }
 
     /// Adds a device to a record that is being changed.

@@ -32,7 +32,7 @@ use crate::{
     config::Rules,
     error::StoreError,
     log::{self, command::Body},
-    record,
+    record::{self, State},
     store::{Batch, Store},
 };
 use buffa::Message;
@@ -203,6 +203,23 @@ impl Partition {
             outgoing.sent = outgoing.acked;
         }
         Ok(partition)
+    }
+
+    /// While a batch is being committed: this reads only, and tells nothing that the batch changes.
+    pub fn goes_aside(&mut self, command: &Body, store: &dyn Store, now_ms: u64) -> bool {
+        let (origin, notes_day) = match command {
+            Body::Attach(attach) => (&attach.origin, true),
+            Body::Events(events) => (&events.origin, false),
+            Body::Devices(devices) => (&devices.origin, false),
+            Body::History(_) => return true,
+            _ => return false,
+        };
+        if self.appended.contains_key(&origin.user) || self.load(origin.user, store).is_err() {
+            return false;
+        }
+        let record = self.users.get(origin.user).filter(|record| record.state == State::Stored);
+        let device = record.and_then(|record| record.device(origin.device));
+        device.is_some_and(|device| !notes_day || device.seen_day == stream::day_of(now_ms))
     }
 
     /// Its number.

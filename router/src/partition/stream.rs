@@ -68,6 +68,16 @@ impl Stored {
         self.said_by.filter(|(from, _)| *from != user).map(|(from, _)| Mark { message: self.message, from })
     }
 
+    /// Each device has its own form of it, or none.
+    pub(super) fn is_sealed(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// It is what this device said.
+    pub(super) fn is_said_by(&self, device: (UserId, DeviceId)) -> bool {
+        self.said_by == Some(device)
+    }
+
     /// The wire's `Event` for a device: None for what it said itself, and for what was sealed for others.
     pub(super) fn view(&self, user: UserId, device: DeviceId) -> Option<Bytes> {
         if self.said_by == Some((user, device)) {
@@ -139,9 +149,13 @@ impl Partition {
 
     /// The newest event of a user, whose events up to `tail` are deleted. Not stored yet, if it is of this batch.
     pub(super) fn newest(&self, user: UserId, tail: u64, store: &dyn Store) -> Result<u64, StoreError> {
-        if let Some(seq) = self.appended.get(&user) {
-            return Ok(*seq);
+        match self.appended.get(&user) {
+            Some(seq) => Ok(*seq),
+            None => self.newest_stored(user, tail, store),
         }
+    }
+
+    fn newest_stored(&self, user: UserId, tail: u64, store: &dyn Store) -> Result<u64, StoreError> {
         let range = (record::event(self.number, user, tail + 1), record::event(self.number, user, u64::MAX));
         let last = store.last(&range.0, &range.1)?;
         Ok(last.map_or(tail, |key| record::last_u64(key.bytes())))
@@ -171,15 +185,17 @@ impl Partition {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Where a device that is new to this user begins: with the oldest status that lives, if there is one before `head`.
+    /// Where a device that is new to this user begins: with the oldest status that lives, if there is one before `head`. What this
+    /// batch appended cannot be read yet, and there may be one among it.
     pub(super) fn before_living_statuses(
         &self,
         user: UserId,
-        head: u64,
+        (tail, head): (u64, u64),
         tx: &Tx<'_>,
     ) -> Result<u64, StoreError> {
         let after = seq_at(tx.now_ms.saturating_sub(limits::STATUS_MS));
-        let mut found = head;
+        let is_appended = self.appended.contains_key(&user);
+        let mut found = if is_appended { self.newest_stored(user, tail, tx.store)? } else { head };
         self.read_stream(user, (after, head), tx.store, &mut |event| {
             if event.is_status {
                 found = event.seq - 1;
@@ -200,7 +216,7 @@ impl Partition {
         let today = day_of(tx.now_ms);
         let Some(user) = self.users.get(user_id) else { return Ok(()) };
         let is_here = |device: &&Device| {
-            device.registering
+            device.registering.is_some()
                 || !device.is_gone(today, &self.rules)
                 || self.sessions.get((user_id, device.device)).is_some()
         };
@@ -216,7 +232,7 @@ impl Partition {
                 tx.batch.delete(record::event(self.number, user_id, event.seq));
             }
         } else {
-            let mut count = 0;
+            let (mut count, mut last) = (0, tail);
             let mut goes = Vec::new();
             let range =
                 (record::event(self.number, user_id, tail + 1), record::event(self.number, user_id, cursor));
@@ -225,13 +241,19 @@ impl Partition {
                 count += 1;
                 match Stored::read(value) {
                     Ok(event) if count > limits::TRIM_EVENTS_MAX => cursor = event.seq - 1,
-                    Ok(event) if !event.is_status => goes.push(event.seq),
-                    Ok(_) => {}
+                    Ok(event) => {
+                        last = event.seq;
+                        goes.extend((!event.is_status).then_some(event.seq));
+                    }
                     Err(error) => failed = Some(error),
                 }
                 count <= limits::TRIM_EVENTS_MAX && failed.is_none()
             })?;
             failed.map_or(Ok(()), Err)?;
+            if self.appended.contains_key(&user_id) {
+                // What this batch appends is not found yet: it goes another time.
+                cursor = cursor.min(last);
+            }
             for seq in goes {
                 tx.batch.delete(record::event(self.number, user_id, seq));
             }

@@ -157,7 +157,7 @@ impl Partition {
                 Some(record) if record.state == State::Registering => {
                     self.users.remove(user);
                 }
-                Some(record) => record.devices.iter_mut().for_each(|device| device.registering = false),
+                Some(record) => record.devices.iter_mut().for_each(|device| device.registering = None),
                 None => {}
             }
         }
@@ -200,11 +200,12 @@ impl Partition {
     /// Takes a record out of the cache and keeps the registrations in it.
     fn displace(&mut self, user: UserId) {
         let devices = self.users.remove(user).map(|record| record.devices).unwrap_or_default();
-        let registering = devices.into_iter().filter(|device| device.registering);
-        // Without what the batch added: its Acks, and keys that are not stored.
-        let as_told =
-            |device: Device| Device { cursor: device.start, one_time: OneTime::default(), ..device };
-        self.unplaced.extend(registering.map(|device| (user, as_told(device))));
+        // An Ack of the batch may have moved the cursor, and its keys are not stored.
+        let begun = |device: Device| {
+            let as_told = |cursor| Device { cursor, one_time: OneTime::default(), ..device };
+            device.registering.map(|cursor| (user, as_told(cursor)))
+        };
+        self.unplaced.extend(devices.into_iter().filter_map(begun));
     }
 
     /// Puts registrations that were taken out into the records as stored. After an error those left wait for the next time.

@@ -13,7 +13,7 @@ use crate::{
     limits,
     store::Store,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::{collections::VecDeque, hash::Hash};
 
 /// Maps and queues this small keep their memory.
@@ -44,13 +44,15 @@ pub(super) struct InFlight {
     pub(super) mark: Option<Mark>,
     bytes: u32,
     pub(super) is_status: bool,
+    /// Not each device of the user is given it.
+    pub(super) is_sealed: bool,
 }
 
 impl InFlight {
     /// `bytes`: of what went to the device.
     pub(super) fn new(event: &Stored, user: UserId, bytes: usize) -> Self {
-        let (seq, mark, is_status) = (event.seq, event.mark(user), event.is_status);
-        Self { seq, mark, bytes: bytes as u32, is_status }
+        let (seq, mark, bytes) = (event.seq, event.mark(user), bytes as u32);
+        Self { seq, mark, bytes, is_status: event.is_status, is_sealed: event.is_sealed() }
     }
 }
 
@@ -75,6 +77,14 @@ pub struct Skip {
     pub device: DeviceId,
     /// Its new cursor.
     pub up_to: u64,
+}
+
+impl Undo {
+    fn key(&self) -> Key {
+        match self {
+            Self::Inserted(key, _) | Self::Moved(key, _) | Self::Acked(key, _) => *key,
+        }
+    }
 }
 
 impl Window {
@@ -122,7 +132,13 @@ impl Partition {
             let key = session.key();
             self.undo.push(Undo::Moved(key, session.place));
             let Some(bytes) = event.view(user, session.device) else {
-                session.place.pass(event.seq);
+                if event.is_said_by(key) || self.windows.contains_key(&key) {
+                    session.place.pass(event.seq);
+                } else {
+                    // No Ack will come that passes it: the refill finds it, and has the cursor moved.
+                    session.place.set_behind(true);
+                    self.queue_refill(key);
+                }
                 continue;
             };
             if self.windows.get(&key).is_some_and(|window| !window.is_open(bytes.len(), &self.rules)) {
@@ -168,23 +184,42 @@ impl Partition {
     ) -> Result<Vec<Skip>, StoreError> {
         let mut skips = Vec::new();
         let (mut bytes, mut sessions) = (0, 0);
+        // Beside a commit: a session that the batch has moved may have to be moved back.
+        let moved: FxHashSet<Key> = self.undo.iter().map(Undo::key).collect();
+        let mut later = Vec::new();
         while bytes < limits::REFILL_BYTES_MAX
             && sessions < limits::REFILL_SESSIONS_MAX
             && let Some(key) = self.next_refill()
         {
             sessions += 1;
+            if moved.contains(&key) {
+                later.push(key);
+                continue;
+            }
             match self.refill_session(key, store, now_ms, effects) {
                 Ok((read, skip)) => {
                     bytes += read;
                     skips.extend(skip);
                 }
                 Err(error) => {
-                    self.queue_refill(key);
+                    later.push(key);
+                    self.look_later(later);
                     return Err(error);
                 }
             }
         }
+        self.look_later(later);
         Ok(skips)
+    }
+
+    /// Sessions that were taken from the queue and could not be refilled.
+    fn look_later(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            if let Some(window) = self.windows.get_mut(&key) {
+                window.queued = false;
+            }
+            self.queue_refill(key);
+        }
     }
 
     /// Sessions wait for events from disk.

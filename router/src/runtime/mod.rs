@@ -1,5 +1,7 @@
 //! The threads that run partitions: they take requests in batches, commit each batch, and let its effects out.
 
+mod aside;
+mod commit;
 mod directory;
 mod failing;
 mod held;

@@ -2,14 +2,15 @@
 
 use super::{
     Shared,
+    commit::Committer,
     held::Held,
     peers::{Owed, Peer},
     stats::add,
     work::{Item, Job, Work},
 };
 use crate::{
-    api::{AccountOutcome, UserId},
-    error::StoreError,
+    api::{AccountOutcome, Effect, UserId},
+    error::{StartError, StoreError},
     limits,
     log::{self, Forward, command::Body},
     partition::{Output, Partition, Tx, receiver},
@@ -32,6 +33,8 @@ pub(crate) struct Thread {
     /// Those with `number % threads == index`, by number.
     pub(super) partitions: Vec<Partition>,
     jobs: Receiver<Job>,
+    /// What needs no write, as a rule: it is served though a commit takes long.
+    pub(super) reads: Receiver<Job>,
     peers: Receiver<Peer>,
     pub(super) health: Health,
     pub(super) held: Held,
@@ -50,6 +53,9 @@ pub(crate) struct Thread {
     pub(super) owed: BTreeMap<(u16, u16), Owed>,
     /// For the next batch, from the last refill.
     skips: Vec<Item>,
+    /// For the next batch: reads that could not be served beside the last one.
+    pub(super) deferred: Vec<Item>,
+    committer: Committer,
     /// When partitions were last told that time passes.
     ticked: Instant,
 }
@@ -66,18 +72,22 @@ impl Thread {
     pub(crate) fn new(
         shared: Arc<Shared>,
         index: usize,
-        jobs: Receiver<Job>,
+        (jobs, reads): (Receiver<Job>, Receiver<Job>),
         peers: Receiver<Peer>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StartError> {
         let mine = (0..shared.partitions).filter(|number| shared.thread_of(*number) == index);
         let open = |number| Partition::open(number, shared.partitions, shared.config.rules(), &*shared.store);
-        let partitions = mine.map(open).collect::<Result<_, _>>()?;
+        let partitions = mine.map(open).collect::<Result<_, StoreError>>().map_err(|error| {
+            StartError::Corrupt { path: shared.config.data.clone(), reason: error.to_string() }
+        })?;
+        let committer = Committer::start(shared.store.clone(), index).map_err(StartError::Thread)?;
         Ok(Self {
             shared,
             index,
             stopping: false,
             partitions,
             jobs,
+            reads,
             peers,
             health: Health::Sound,
             held: Held::default(),
@@ -90,6 +100,8 @@ impl Thread {
             heard: BTreeMap::new(),
             owed: BTreeMap::new(),
             skips: Vec::new(),
+            deferred: Vec::new(),
+            committer,
             ticked: Instant::now(),
         })
     }
@@ -105,12 +117,14 @@ impl Thread {
             }
             self.publish_gauges();
             let mut items = std::mem::take(&mut self.skips);
+            items.append(&mut self.deferred);
             self.stopping = self.shared.stopping.load(Ordering::Acquire);
             if self.stopping {
                 let by = *stop_by
                     .get_or_insert_with(|| Instant::now() + Duration::from_millis(limits::STOP_MS_MAX));
                 let registers = self.registering_since.is_some() && !self.is_failing();
-                let empty = self.jobs.is_empty() && self.held.len() == 0 && items.is_empty() && !registers;
+                let queued = self.jobs.len() + self.reads.len();
+                let empty = queued == 0 && self.held.len() == 0 && items.is_empty() && !registers;
                 if empty || Instant::now() > by {
                     break;
                 }
@@ -140,12 +154,13 @@ impl Thread {
         let partitions = self.shared.partitions;
         let batch_max = self.shared.config.batch_requests_max.max(1);
         let ready = !items.is_empty() || self.partitions.iter().any(Partition::wants_refill);
-        if !ready && self.jobs.is_empty() && self.peers.is_empty() {
+        if !ready && self.jobs.is_empty() && self.reads.is_empty() && self.peers.is_empty() {
             let waits = self.held.len() > 0 || !self.owed.is_empty() || self.has_unsent();
             let idle = Duration::from_millis(if waits { limits::RETRY_MS } else { limits::IDLE_MS });
             let wait = self.registrations_wait().map_or(idle, |wait| wait.min(idle));
             let mut select = Select::new();
             select.recv(&self.jobs);
+            select.recv(&self.reads);
             select.recv(&self.peers);
             // Which of them is ready, or that none is, shows below.
             let _ready = select.ready_timeout(wait);
@@ -156,9 +171,9 @@ impl Thread {
             items.extend(self.hear(peer));
         }
         self.shared.throttle.look_at_clock();
-        for _ in 0..batch_max {
-            let Ok(job) = self.jobs.try_recv() else { break };
-            items.push(Item::of(job, partitions, &self.shared.throttle));
+        for jobs in [&self.jobs, &self.reads] {
+            let jobs = jobs.try_iter().take(batch_max);
+            items.extend(jobs.map(|job| Item::of(job, partitions, &self.shared.throttle)));
         }
         if self.ticked.elapsed() >= Duration::from_millis(limits::TICK_MS) {
             self.ticked = Instant::now();
@@ -216,20 +231,32 @@ impl Thread {
             partition.flush(&mut self.batch);
         }
         if !self.batch.is_empty() {
-            let begin = Instant::now();
-            self.shared.store.commit(&self.batch)?;
-            let us = begin.elapsed().as_micros() as u64;
-            let counters = &self.shared.counters;
-            add(&counters.batches, 1);
-            add(&counters.commit_us, us);
-            counters.commit_us_max.fetch_max(us, Ordering::Relaxed);
-            self.batch.clear();
+            self.commit()?;
         }
         for partition in &mut self.partitions {
             partition.committed();
         }
         self.registering_since = None;
         self.registered.drain(..).for_each(|user| self.shared.directory.end(user));
+        Ok(())
+    }
+
+    /// Serves reads meanwhile, where it takes long.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.committer.begin(std::mem::take(&mut self.batch));
+        let done = loop {
+            match self.committer.wait(Duration::from_millis(limits::STALL_MS)) {
+                Some(done) => break done,
+                None => self.serve_aside(),
+            }
+        };
+        self.batch = done.batch;
+        self.batch.clear();
+        done.result?;
+        let (us, counters) = (done.took.as_micros() as u64, &self.shared.counters);
+        add(&counters.batches, 1);
+        add(&counters.commit_us, us);
+        counters.commit_us_max.fetch_max(us, Ordering::Relaxed);
         Ok(())
     }
 
@@ -329,24 +356,34 @@ impl Thread {
     }
 
     fn refill(&mut self) {
-        let mut effects = Vec::new();
-        let mut failed = None;
-        let now = now_ms();
-        for partition in self.partitions.iter_mut().filter(|partition| partition.wants_refill()) {
-            let number = partition.number();
-            match partition.refill(&*self.shared.store, now, &mut effects) {
-                Ok(skips) => self.skips.extend(skips.into_iter().map(|skip| {
-                    let skip = log::Skip { user: skip.user, device: skip.device, up_to: skip.up_to };
-                    Item::command(number, skip.into())
-                })),
-                Err(error) => failed = Some(error),
-            }
+        let (mut effects, mut failed, now_ms) = (Vec::new(), None, now_ms());
+        for index in 0..self.partitions.len() {
+            failed = self.refill_partition(index, now_ms, &mut effects).err().or(failed);
         }
         self.held.push(effects);
         if let Some(error) = failed {
             self.failed(&error);
             std::thread::sleep(Duration::from_millis(limits::RETRY_MS));
         }
+    }
+
+    /// Reads events that wait for sessions of one partition.
+    pub(super) fn refill_partition(
+        &mut self,
+        index: usize,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        let partition = &mut self.partitions[index];
+        if partition.wants_refill() {
+            let number = partition.number();
+            let skips = partition.refill(&*self.shared.store, now_ms, effects)?;
+            self.skips.extend(skips.into_iter().map(|skip| {
+                let skip = log::Skip { user: skip.user, device: skip.device, up_to: skip.up_to };
+                Item::command(number, skip.into())
+            }));
+        }
+        Ok(())
     }
 
     fn publish_gauges(&self) {

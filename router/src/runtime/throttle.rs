@@ -21,8 +21,7 @@ use std::{
 };
 
 /// The kinds of requests that are limited, as operators and Errors name them.
-pub const LIMITED: [&str; 6] =
-    ["sends", "group_operations", "key_fetches", "history_fetches", "signals", "calls"];
+pub const LIMITED: [&str; 5] = ["sends", "group_operations", "key_fetches", "history_fetches", "signals"];
 
 /// What a request counts as: its place in [`LIMITED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +31,10 @@ pub(crate) enum Kind {
     KeyFetch,
     HistoryFetch,
     Signal,
-    /// What is asked without a session, and is none of the above.
-    Call,
 }
 
 impl Kind {
-    /// None: in a session it is as frequent as what others say to the user, and only its connection limits it.
+    /// None: it is as frequent as what others say to the user, and only its connection limits it.
     pub(super) fn of(body: &Body) -> Option<Self> {
         match body {
             Body::Send(_) | Body::KeysPublish(_) => Some(Self::Send),
@@ -74,9 +71,9 @@ impl Throttle {
             let table = Table::new(THROTTLE_USERS_MAX, ticks.clone(), uncounted.clone());
             RateLimiter::new(quota, table, ticks.clone())
         };
-        let UserLimits { sends, group_operations, key_fetches, history_fetches, signals, calls } = *limits;
-        let limiters = [sends, group_operations, key_fetches, history_fetches, signals, calls]
-            .map(|limit| limit.map(limiter));
+        let UserLimits { sends, group_operations, key_fetches, history_fetches, signals } = *limits;
+        let limiters =
+            [sends, group_operations, key_fetches, history_fetches, signals].map(|limit| limit.map(limiter));
         Self { start: Instant::now(), ticks, limiters, refused: Default::default(), uncounted }
     }
 
@@ -208,7 +205,7 @@ mod tests {
         // Others, and other kinds, are others; what is refused is counted by kind.
         assert_eq!(throttle.check(Kind::Send, 2), Ok(()));
         assert_eq!(throttle.check(Kind::KeyFetch, 1), Ok(()));
-        assert_eq!(throttle.counts(), ([3, 0, 0, 0, 0, 0], 0));
+        assert_eq!(throttle.counts(), ([3, 0, 0, 0, 0], 0));
         // After a pause there is a burst again, and no more than that.
         at(&throttle, 100_000);
         assert_eq!((0..5).filter(|_| throttle.check(Kind::Send, 1).is_ok()).count(), 3);
@@ -231,14 +228,12 @@ mod tests {
             key_fetches: Some(limit(1, 3)),
             history_fetches: Some(limit(1, 4)),
             signals: Some(limit(1, 5)),
-            calls: Some(limit(1, 6)),
         };
         let throttle = Throttle::new(&limits);
-        let kinds =
-            [Kind::Send, Kind::GroupOperation, Kind::KeyFetch, Kind::HistoryFetch, Kind::Signal, Kind::Call];
+        let kinds = [Kind::Send, Kind::GroupOperation, Kind::KeyFetch, Kind::HistoryFetch, Kind::Signal];
         let passed = kinds.map(|kind| (0..9).filter(|_| throttle.check(kind, 1).is_ok()).count());
-        assert_eq!(passed, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(throttle.counts().0, [8, 7, 6, 5, 4, 3]);
+        assert_eq!(passed, [1, 2, 3, 4, 5]);
+        assert_eq!(throttle.counts().0, [8, 7, 6, 5, 4]);
         assert_eq!(kinds.map(Kind::name), LIMITED);
     }
 

@@ -108,14 +108,12 @@ impl Item {
 
 /// The refusal of a request past a limit of its user, which is counted here and nowhere else.
 fn limited(request: &Request, throttle: &Throttle) -> Option<Work> {
-    let (session, user, id, kind) = match request {
-        Request::Frame { session, user, id, body, .. } => (session, user, id, Kind::of(body)?),
-        Request::Call { session, user, id, call: Call::Frame(body), .. } => {
-            (session, user, id, Kind::of(body).unwrap_or(Kind::Call))
-        }
-        Request::Call { session, user, id, .. } => (session, user, id, Kind::Call),
-        Request::Attach { .. } | Request::Detach { .. } => return None,
+    let (Request::Frame { session, user, id, body, .. }
+    | Request::Call { session, user, id, call: Call::Frame(body), .. }) = request
+    else {
+        return None;
     };
+    let kind = Kind::of(body)?;
     let retry_after_ms = throttle.check(kind, *user).err()?;
     let message = format!("too many {} by this user; wait", kind.name());
     let error = Error { code: Code::RATE_LIMITED.into(), message, retry_after_ms };

@@ -1,8 +1,6 @@
-//! Calls over HTTP beside sessions over WebSocket, with a real gateway.
+//! Calls over HTTP beside sessions over WebSocket.
 
-mod rest;
-
-use rest::{Rest, from_base64, text};
+use super::rest::{self, Rest, from_base64, text};
 use roost_client::{Client, harness::Gateway, send_to};
 use roost_proto::{
     codec::Encoding,
@@ -351,4 +349,37 @@ fn json_sessions_and_calls_write_the_same_event() {
     assert_eq!(page["events"], json!([as_json]));
     let frame: client_frame::Body = v1::Ack { up_to: event.seq }.into();
     bob.ask(frame).expect("asked");
+}
+
+#[test]
+fn a_user_who_calls_too_often_is_429_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("roost.toml");
+    std::fs::write(&config, "[limits]\nhttp_calls = { per_s = 0.01, burst = 3 }\n").expect("written");
+    let gateway = Gateway::start(&["--config", config.to_str().expect("UTF-8")]).expect("the gateway starts");
+    let alice = Rest::new(&gateway, ALICE, 1);
+    let statuses: Vec<_> = (0..4).map(|_| alice.get("/v1/devices").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    let refused = Rest::new(&gateway, ALICE, 2).get("/v1/devices");
+    assert_eq!((refused.status, refused.code()), (429, "RATE_LIMITED".to_owned()), "all devices together");
+    let wait_s: u64 = refused.header("retry-after").expect("a time").parse().expect("seconds");
+    assert!((1..=100).contains(&wait_s), "{wait_s}");
+    assert_eq!(Rest::new(&gateway, BOB, 1).get("/v1/devices").status, 200);
+}
+
+#[test]
+fn sends_over_http_and_websocket_share_one_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("roost.toml");
+    std::fs::write(&config, "[limits]\nsends = { per_s = 0.01, burst = 2 }\n").expect("written");
+    let gateway = Gateway::start(&["--config", config.to_str().expect("UTF-8")]).expect("the gateway starts");
+    let mut alice = session(&gateway, ALICE, 1);
+    alice.say(ALICE, b"1", b"one").expect("sent");
+    let rest = Rest::new(&gateway, ALICE, 1);
+    assert_eq!(rest.say(ALICE, "two").status, 201);
+    let refused = rest.say(ALICE, "three");
+    assert_eq!((refused.status, refused.code()), (429, "RATE_LIMITED".to_owned()));
+    let wait_s: u64 = refused.header("retry-after").expect("a time").parse().expect("seconds");
+    assert!((1..=100).contains(&wait_s), "{wait_s}");
+    assert!(alice.say(ALICE, b"4", b"four").is_err());
 }

@@ -1,10 +1,8 @@
 //! `/openapi.json` is an `OpenAPI` 3.1 document, names each route and no other, and its examples work.
 
-mod rest;
-
 use std::{collections::BTreeSet, fs, path::Path};
 
-use rest::{Answer, Rest, text};
+use super::rest::{self, Answer, Rest, text};
 use roost_client::harness::Gateway;
 use serde_json::{Value, json};
 
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 const OPENAPI_SCHEMA: &str = include_str!("data/openapi-3.1.schema.json");
 
 /// Routes of browsers: the page and its parts, and who takes this port for the WebSocket's.
-const UNDOCUMENTED: [&str; 5] = ["/", "/{asset}", "/openapi.json", "/v1/config", "/v1/ws"];
+const UNDOCUMENTED: [&str; 5] = ["/", "/openapi.json", "/v1/config", "/v1/ws", "/{asset}"];
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 

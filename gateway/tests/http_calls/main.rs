@@ -1,0 +1,5 @@
+//! The calls of the message tier over HTTP, with a real gateway.
+
+mod messages;
+mod openapi;
+mod rest;
