@@ -113,6 +113,9 @@ pub struct Options {
     /// Conversations are kept for so many days for clients that ask for them; or: forever [default: 0, not at all]
     #[arg(long, value_name = "N")]
     history_days: Option<HistoryDays>,
+    /// A group has at most so many members [default: 1024]
+    #[arg(long, value_name = "N")]
+    group_members_max: Option<u32>,
     /// Router threads [default: one for two cores]
     #[arg(long, value_name = "N")]
     router_threads: Option<u16>,
@@ -149,6 +152,8 @@ pub struct Config {
     pub retention_days: u32,
     /// Days.
     pub history_days: HistoryDays,
+    /// Members of a group.
+    pub group_members_max: u32,
     /// Router threads.
     pub router_threads: u16,
     /// How often users and connections may do what they do; only in the file.
@@ -196,6 +201,7 @@ impl Options {
             public_url: self.public_url.or(file.public_url),
             retention_days: self.retention_days.or(file.retention_days).unwrap_or(30),
             history_days: self.history_days.or(file.history_days).unwrap_or_default(),
+            group_members_max: self.group_members_max.or(file.group_members_max).unwrap_or(1024),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
             limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
@@ -211,6 +217,7 @@ impl Config {
         within("shards", self.shards.into(), 1, limits::SHARDS_MAX.into())?;
         within("router_threads", self.router_threads.into(), 1, limits::SHARDS_MAX.into())?;
         within("retention_days", self.retention_days.into(), 1, limits::DAYS_MAX.into())?;
+        within("group_members_max", self.group_members_max.into(), 1, limits::GROUP_MEMBERS_CEILING.into())?;
         within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
         within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
         let (room, lowest) = (self.capacity.connections(), self.capacity.lowest());

@@ -143,6 +143,8 @@ pub const fn payload_bytes_max(message_bytes: u64) -> u32 {
 
 /// Days for which anything can be kept by number: a century.
 pub const DAYS_MAX: u32 = 36_500;
+/// Largest `--group-members-max`: what the router has room for (`GROUP_MEMBERS_CONFIG_MAX` there).
+pub const GROUP_MEMBERS_CEILING: u32 = 4096;
 /// Largest `--heartbeat-s`: the coarse clock is 16 bits of seconds and must not wrap within the silence we measure.
 pub const HEARTBEAT_S_MAX: u32 = 3_600;
 /// Largest `--shards`: a shard number is 16 bits in a session's address; more threads than this help no machine.

@@ -16,6 +16,8 @@ pub struct Config {
     pub heartbeat_s: u32,
     /// Largest payload of a message; larger ones are answered `TOO_LARGE`. Told to clients in Welcome. Default: 64 KiB.
     pub payload_bytes_max: u32,
+    /// Members of a group, 1 to 4,096. Default: 1,024.
+    pub group_members_max: usize,
     /// Events in flight to a session. Default: 256.
     pub window_events_max: usize,
     /// Bytes in flight to a session. Default: 256 KiB.
@@ -68,6 +70,7 @@ impl Config {
             partitions: limits::PARTITIONS,
             heartbeat_s: 25,
             payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
+            group_members_max: limits::GROUP_MEMBERS_MAX,
             window_events_max: limits::WINDOW_EVENTS_MAX,
             window_bytes_max: limits::WINDOW_BYTES_MAX,
             retention_days: limits::RETENTION_DAYS,
@@ -84,6 +87,7 @@ impl Config {
         Rules {
             heartbeat_s: self.heartbeat_s,
             payload_bytes_max: self.payload_bytes_max,
+            group_members_max: self.group_members_max,
             window_events_max: self.window_events_max.max(1),
             window_bytes_max: self.window_bytes_max.max(1),
             retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,
@@ -106,6 +110,8 @@ pub struct Rules {
     pub heartbeat_s: u32,
     /// Largest payload of a message.
     pub payload_bytes_max: u32,
+    /// Members of a group.
+    pub group_members_max: usize,
     /// Events in flight to a session.
     pub window_events_max: usize,
     /// Bytes in flight to a session.

@@ -92,6 +92,13 @@ fn check(config: &Config) -> Result<(), StartError> {
             config.partitions
         )));
     }
+    if !(1..=limits::GROUP_MEMBERS_CONFIG_MAX).contains(&config.group_members_max) {
+        return Err(StartError::Config(format!(
+            "group_members_max is {}: 1 to {} are possible",
+            config.group_members_max,
+            limits::GROUP_MEMBERS_CONFIG_MAX
+        )));
+    }
     Ok(())
 }
 

@@ -64,12 +64,45 @@ pub const PRESENCE_GRACE_MS: u64 = 5_000;
 /// Users of one partition of whom the last time is remembered to the millisecond, about 40 bytes each. The older half is forgotten;
 /// their record has the day.
 pub const LAST_SEEN_MAX: usize = 32_768;
+/// Groups of a user that count when it is asked whom he shares one with. More: the newest.
+pub const WATCH_GROUPS_MAX: usize = 128;
+/// Typing notices of one partition in one tick. More are dropped.
+pub const TYPING_NOTICES_TICK_MAX: usize = 4096;
 /// Pairs of users of one partition of whom it is asked in one tick whether they talk, which reads the store. More wait.
 pub const PAIRS_ASKED_TICK_MAX: usize = 1024;
 /// Pairs that wait, 8 bytes each. More: not asked, as if they did not talk; the client may say Watch again.
 pub const PAIRS_WAITING_MAX: usize = 65_536;
 /// A thread's queue of others' messages that is so full takes no more whispers: the rest is for forwards.
 pub const QUEUE_WHISPERS_MAX: usize = QUEUE_PEERS_MAX / 2;
+
+/// Members of a group. Full: who would be one more is not added (`TOO_LARGE`).
+pub const GROUP_MEMBERS_MAX: usize = 1024;
+/// A group's name, UTF-8; longer ones are answered `TOO_LARGE`.
+pub const GROUP_NAME_BYTES_MAX: usize = 256;
+/// The most that an operator can make of [`GROUP_MEMBERS_MAX`].
+pub const GROUP_MEMBERS_CONFIG_MAX: usize = ROSTER_ENTRIES_MAX / 2;
+/// Groups of one user, and times that he was in one and has not had all that he saw. Full: who is added to one more leaves it at once.
+pub const MEMBERSHIPS_MAX: usize = 1024;
+/// The same of one group.
+pub const MEMBERSHIPS_IN_GROUP_MAX: usize = 8;
+/// Members of a group at home in one partition, and those who were and have not had all that they saw. Full: as above.
+pub const ROSTER_ENTRIES_MAX: usize = 8192;
+/// Times that somebody was in a group and left it, of which the group's home knows whether a message was his. More: the oldest go,
+/// and READ of what was said then tells nobody.
+pub const FORMER_MEMBERSHIPS_MAX: usize = 16;
+/// Members of the groups that one partition is home of and has at hand, 24 bytes each. Full: the half not used for longest is
+/// dropped after the commit and read again when needed.
+pub const GROUP_MEMBERS_CACHED_MAX: usize = 65_536;
+/// Entries of the rosters that one partition has at hand, 24 bytes each. Full: as above; the sweep finds what nobody waits for then.
+pub const ROSTER_ENTRIES_CACHED_MAX: usize = 131_072;
+/// Places of a feed's entries kept in memory, 8 bytes each. More: the rest is read from the store when those are gone.
+pub const FEED_LIVE_MAX: usize = 1024;
+/// Keys of a feed read in one go.
+pub const FEED_READ_MAX: usize = 256;
+/// Feeds that wait until it is known which member lacks the oldest entry. Full: the sweep finds them.
+pub const FEEDS_UNWATCHED_MAX: usize = 16_384;
+/// Feeds of those looked at by one Tick.
+pub const FEEDS_WATCHED_AT_ONCE: usize = 64;
 
 /// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
 /// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
@@ -167,6 +200,8 @@ const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS
 const _: () = assert!(FOLLOWERS_OF_USER_MAX <= PRESENCE_NOTICES_TICK_MAX / 2);
 // One Watch's pairs are asked in one tick.
 const _: () = assert!(WATCH_USERS_MAX <= PAIRS_ASKED_TICK_MAX);
+// A group of the largest size fits a partition, also where everybody has just come back.
+const _: () = assert!(GROUP_MEMBERS_MAX <= GROUP_MEMBERS_CONFIG_MAX);
 // A partition's number fits its bits of a message id.
 const _: () = assert!(PARTITIONS <= PARTITIONS_MAX);
 // The bundles of all devices of a user are one answer, which must not fill a connection's outbox (512 KiB) alone.

@@ -36,11 +36,21 @@ pub enum Space {
     Keys = 9,
     /// user, device, number -> one-time key; gone once handed out.
     OneTime = 10,
+    /// group -> `GroupRecord`; group, user -> `FormerRecord`.
+    Groups = 11,
+    /// message -> `GroupMessageRecord`; message, user -> nothing, once he has read it.
+    GroupMessages = 12,
+    /// group -> `RosterRecord`; group, `info` -> `roost.v1.GroupInfo` as its members here were told it last.
+    Rosters = 13,
+    /// user -> `MembershipsRecord`.
+    Memberships = 14,
+    /// group, seq -> `StoredEvent`, for all of the group's members in the partition.
+    Feeds = 15,
 }
 
 impl Space {
     /// All spaces, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Users,
         Self::Accounts,
@@ -52,12 +62,31 @@ impl Space {
         Self::History,
         Self::Keys,
         Self::OneTime,
+        Self::Groups,
+        Self::GroupMessages,
+        Self::Rosters,
+        Self::Memberships,
+        Self::Feeds,
     ];
     /// The name of its tree.
     pub fn name(self) -> &'static str {
         [
-            "meta", "users", "accounts", "events", "sent", "marks", "outbox", "statuses", "history", "keys",
+            "meta",
+            "users",
+            "accounts",
+            "events",
+            "sent",
+            "marks",
+            "outbox",
+            "statuses",
+            "history",
+            "keys",
             "one_time",
+            "groups",
+            "group_messages",
+            "rosters",
+            "memberships",
+            "feeds",
         ][self as usize]
     }
 }
@@ -145,7 +174,7 @@ pub fn sent(partition: u16, sender: UserId, receiver: UserId, client_id: &[u8]) 
     Key::new(Space::Sent, partition).push(&sender.to_be_bytes()).push(&receiver.to_be_bytes()).push(client_id)
 }
 
-/// A status among the events of a user.
+/// A status among the events of a user, or of a group, which stands there with `GROUP` in its number.
 pub fn status(partition: u16, seq: u64, user: UserId) -> Key {
     Key::new(Space::Statuses, partition).push(&seq.to_be_bytes()).push(&user.to_be_bytes())
 }
@@ -155,6 +184,9 @@ pub fn history(partition: u16, (one, other): (u64, u64), message: u64) -> Key {
     let key = Key::new(Space::History, partition).push(&one.to_be_bytes());
     key.push(&other.to_be_bytes()).push(&message.to_be_bytes())
 }
+
+/// Where a key names a user or a group, this bit tells that it is a group: no user and no group has a number that large.
+pub const GROUP: u64 = 1 << 63;
 
 /// All keys of a partition in a space are from the first of these to the second.
 pub fn bounds(space: Space, partition: u16) -> (Key, Key) {
@@ -183,10 +215,56 @@ pub fn one_time(partition: u16, user: UserId, device: DeviceId, number: u64) -> 
     Key::new(Space::OneTime, partition).push(&user.to_be_bytes()).push(&device).push(&number.to_be_bytes())
 }
 
+/// A group, in its home.
+pub fn group(partition: u16, group: u64) -> Key {
+    Key::new(Space::Groups, partition).push(&group.to_be_bytes())
+}
+
+/// When a user was in a group before.
+pub fn former(partition: u16, group: u64, user: UserId) -> Key {
+    self::group(partition, group).push(&user.to_be_bytes())
+}
+
+/// A message of a group, in the partition that gave it its id.
+pub fn group_message(partition: u16, message: u64) -> Key {
+    Key::new(Space::GroupMessages, partition).push(&message.to_be_bytes())
+}
+
+/// One who has read a message of a group.
+pub fn group_reader(partition: u16, message: u64, user: UserId) -> Key {
+    group_message(partition, message).push(&user.to_be_bytes())
+}
+
+/// Who of a partition is in a group.
+pub fn roster(partition: u16, group: u64) -> Key {
+    Key::new(Space::Rosters, partition).push(&group.to_be_bytes())
+}
+
+/// What the members of a group in a partition were told of it last.
+pub fn roster_info(partition: u16, group: u64) -> Key {
+    roster(partition, group).push(b"info")
+}
+
+/// An event of a group, for its members in a partition.
+pub fn feed(partition: u16, group: u64, seq: u64) -> Key {
+    Key::new(Space::Feeds, partition).push(&group.to_be_bytes()).push(&seq.to_be_bytes())
+}
+
+/// The groups whose events a user sees.
+pub fn memberships(partition: u16, user: UserId) -> Key {
+    Key::new(Space::Memberships, partition).push(&user.to_be_bytes())
+}
+
 /// The big-endian number at the end of a key: the seq of an event or of a forward.
 pub fn last_u64(key: &[u8]) -> u64 {
     let (_, tail) = key.split_at(key.len().saturating_sub(8));
     tail.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// One of the numbers of a key, behind its partition; 0 where it has fewer.
+pub fn number_at(key: &[u8], index: usize) -> u64 {
+    let bytes = key.get(2 + 8 * index..10 + 8 * index);
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Reads a stored number.
@@ -215,6 +293,10 @@ pub struct User {
     pub tail: u64,
     /// In the order of their first session.
     pub devices: Vec<Device>,
+    /// The memberships in its record of them: groups it is in, and those whose last events it does not have.
+    pub memberships: u32,
+    /// The end of the first of those memberships to end; 0 while none ends.
+    pub leaves: u64,
     /// How it differs from its record.
     pub state: State,
 }
@@ -314,7 +396,8 @@ impl User {
             one_time_first: d.one_time.first,
             one_time_next: d.one_time.next,
         });
-        log::UserRecord { tail: self.tail, device: device.collect() }.encode_to_bytes()
+        let (memberships, leaves) = (self.memberships, self.leaves);
+        log::UserRecord { tail: self.tail, device: device.collect(), memberships, leaves }.encode_to_bytes()
     }
 
     /// Reads a record.
@@ -331,6 +414,12 @@ impl User {
             seen_day: d.seen_day,
             one_time: OneTime { first: d.one_time_first, next: d.one_time_next },
         });
-        Ok(Self { tail: record.tail, devices: device.collect(), state: State::Stored })
+        Ok(Self {
+            tail: record.tail,
+            devices: device.collect(),
+            memberships: record.memberships,
+            leaves: record.leaves,
+            state: State::Stored,
+        })
     }
 }

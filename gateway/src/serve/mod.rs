@@ -116,12 +116,16 @@ pub fn start(config: &Config) -> Result<Running> {
     Ok(Running { ws, shards, density, shared: fleet.shared, mailboxes, http, router, news })
 }
 
+const _: () =
+    assert!(limits::GROUP_MEMBERS_CEILING as usize == roost_router::limits::GROUP_MEMBERS_CONFIG_MAX);
+
 fn start_router(config: &Config, outlet: Mailboxes) -> Result<Router> {
     let defaults = roost_router::Config::at(config.data.join("store"));
     let router = roost_router::Config {
         threads: usize::from(config.router_threads),
         retention_days: config.retention_days,
         history_days: config.history_days.0,
+        group_members_max: config.group_members_max as usize,
         heartbeat_s: config.heartbeat_s,
         payload_bytes_max: defaults
             .payload_bytes_max

@@ -209,6 +209,14 @@ impl ::buffa::Message for Command {
                         += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::Group(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
             }
         }
         ::buffa::saturate_size(size)
@@ -380,6 +388,14 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::Groups(x) => {
                     ::buffa::types::put_len_delimited_header(
                         23u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Group(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        50u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -801,6 +817,26 @@ impl ::buffa::Message for Command {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::command::Body::Groups(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            50u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Group(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Group(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -3089,6 +3125,155 @@ impl ::buffa::Message for Taken {
         self.up_to = 0u64;
     }
 }
+/// In the group's home. `unknown`: the first of those who are to join that is no user, 0 where all are.
+#[derive(Clone, PartialEq, Default)]
+pub struct Group {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `command`
+    pub command: ::buffa::MessageField<
+        ::roost_proto::v1::GroupCommand,
+        ::buffa::Inline<::roost_proto::v1::GroupCommand>,
+    >,
+    /// Field 3: `unknown`
+    pub unknown: u64,
+}
+impl ::core::fmt::Debug for Group {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Group")
+            .field("origin", &self.origin)
+            .field("command", &self.command)
+            .field("unknown", &self.unknown)
+            .finish()
+    }
+}
+impl Group {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Group";
+}
+::buffa::impl_default_instance!(Group);
+impl ::buffa::MessageName for Group {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Group";
+    const FULL_NAME: &'static str = "roost.log.v1.Group";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Group";
+}
+impl ::buffa::Message for Group {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.command.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.command.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.unknown != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.unknown) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.command.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.command.write_to(__cache, buf);
+        }
+        if self.unknown != 0u64 {
+            ::buffa::types::put_uint64_field(3u32, self.unknown, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.command.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.unknown = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.command = ::buffa::MessageField::none();
+        self.unknown = 0u64;
+    }
+}
 /// Nothing that the device is to be told stands between its cursor and this place.
 #[derive(Clone, PartialEq, Default)]
 pub struct Skip {
@@ -3334,6 +3519,30 @@ impl ::buffa::Message for Forward {
                         += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::forward::Body::Group(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::forward::Body::Leave(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::forward::Body::GroupRead(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
             }
         }
         ::buffa::saturate_size(size)
@@ -3366,6 +3575,30 @@ impl ::buffa::Message for Forward {
                 __buffa::oneof::forward::Body::Receipt(x) => {
                     ::buffa::types::put_len_delimited_header(
                         3u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::forward::Body::Group(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        50u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::forward::Body::Leave(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        51u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::forward::Body::GroupRead(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        52u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -3440,6 +3673,66 @@ impl ::buffa::Message for Forward {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::forward::Body::Receipt(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            50u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::forward::Body::Group(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::forward::Body::Group(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            51u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::forward::Body::Leave(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::forward::Body::Leave(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            52u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::forward::Body::GroupRead(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::forward::Body::GroupRead(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -3591,6 +3884,584 @@ impl ::buffa::Message for Delivery {
     fn clear(&mut self) {
         self.message = ::buffa::MessageField::none();
         self.sealed.clear();
+    }
+}
+/// What members see, and who of those at home in the partition came and went with it: the first see it and what follows, the
+/// others nothing after it.
+#[derive(Clone, PartialEq, Default)]
+pub struct GroupEvent {
+    /// Field 1: `group`
+    pub group: u64,
+    /// Field 4: `added`
+    pub added: ::buffa::alloc::vec::Vec<u64>,
+    /// Field 5: `removed`
+    pub removed: ::buffa::alloc::vec::Vec<u64>,
+    /// Field 6: `sealed`
+    pub sealed: ::buffa::alloc::vec::Vec<::roost_proto::v1::Sealed>,
+    pub body: ::core::option::Option<__buffa::oneof::group_event::Body>,
+}
+impl ::core::fmt::Debug for GroupEvent {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GroupEvent")
+            .field("group", &self.group)
+            .field("added", &self.added)
+            .field("removed", &self.removed)
+            .field("sealed", &self.sealed)
+            .field("body", &self.body)
+            .finish()
+    }
+}
+impl GroupEvent {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupEvent";
+}
+::buffa::impl_default_instance!(GroupEvent);
+impl ::buffa::MessageName for GroupEvent {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "GroupEvent";
+    const FULL_NAME: &'static str = "roost.log.v1.GroupEvent";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupEvent";
+}
+impl ::buffa::Message for GroupEvent {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::group_event::Body::Message(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::group_event::Body::Info(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+            }
+        }
+        if !self.added.is_empty() {
+            let payload: u64 = self
+                .added
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        if !self.removed.is_empty() {
+            let payload: u64 = self
+                .removed
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        for v in &self.sealed {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.group, buf);
+        }
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::group_event::Body::Message(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        2u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::group_event::Body::Info(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        3u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+            }
+        }
+        if !self.added.is_empty() {
+            let payload: u64 = self
+                .added
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(4u32, payload, buf);
+            for &v in &self.added {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+        if !self.removed.is_empty() {
+            let payload: u64 = self
+                .removed
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(5u32, payload, buf);
+            for &v in &self.removed {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+        for v in &self.sealed {
+            ::buffa::types::put_len_delimited_header(
+                6u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::group_event::Body::Message(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::group_event::Body::Message(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::group_event::Body::Info(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::group_event::Body::Info(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            4u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.added,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.added.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.added
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.added.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            5u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.removed,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.removed.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.removed
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.removed.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            6u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.sealed.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.group = 0u64;
+        self.body = ::core::option::Option::None;
+        self.added.clear();
+        self.removed.clear();
+        self.sealed.clear();
+    }
+}
+pub mod group_event {
+    #[allow(unused_imports)]
+    use super::*;
+    #[doc(inline)]
+    pub use super::__buffa::oneof::group_event::Body;
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct GroupLeave {
+    /// Field 1: `group`
+    pub group: u64,
+    /// Field 2: `user`
+    pub user: u64,
+}
+impl ::core::fmt::Debug for GroupLeave {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GroupLeave")
+            .field("group", &self.group)
+            .field("user", &self.user)
+            .finish()
+    }
+}
+impl GroupLeave {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupLeave";
+}
+::buffa::impl_default_instance!(GroupLeave);
+impl ::buffa::MessageName for GroupLeave {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "GroupLeave";
+    const FULL_NAME: &'static str = "roost.log.v1.GroupLeave";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupLeave";
+}
+impl ::buffa::Message for GroupLeave {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
+        if self.user != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.user) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.group, buf);
+        }
+        if self.user != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.user, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.user = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.group = 0u64;
+        self.user = 0u64;
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct GroupRead {
+    /// Field 1: `by`
+    pub by: u64,
+    /// Field 2: `message`
+    pub message: ::buffa::alloc::vec::Vec<u64>,
+}
+impl ::core::fmt::Debug for GroupRead {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GroupRead")
+            .field("by", &self.by)
+            .field("message", &self.message)
+            .finish()
+    }
+}
+impl GroupRead {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupRead";
+}
+::buffa::impl_default_instance!(GroupRead);
+impl ::buffa::MessageName for GroupRead {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "GroupRead";
+    const FULL_NAME: &'static str = "roost.log.v1.GroupRead";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupRead";
+}
+impl ::buffa::Message for GroupRead {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.by != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.by) as u64;
+        }
+        if !self.message.is_empty() {
+            let payload: u64 = self
+                .message
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.by != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.by, buf);
+        }
+        if !self.message.is_empty() {
+            let payload: u64 = self
+                .message
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(2u32, payload, buf);
+            for &v in &self.message {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.by = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.message,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.message.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.message
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.message.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.by = 0u64;
+        self.message.clear();
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -3900,7 +4771,8 @@ pub mod whisper {
     #[doc(inline)]
     pub use super::__buffa::oneof::whisper::Body;
 }
-/// The session follows the presence of these users, or does so no more.
+/// The session follows the presence of these users, or does so no more. `group`: in an ask, the groups of the one who asks; behind
+/// it, those of which a user must be a member, where the two do not talk.
 #[derive(Clone, PartialEq, Default)]
 pub struct Follow {
     /// Field 1: `origin`
@@ -3909,6 +4781,8 @@ pub struct Follow {
     pub user: ::buffa::alloc::vec::Vec<u64>,
     /// Field 3: `ends`
     pub ends: bool,
+    /// Field 4: `group`
+    pub group: ::buffa::alloc::vec::Vec<u64>,
 }
 impl ::core::fmt::Debug for Follow {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -3916,6 +4790,7 @@ impl ::core::fmt::Debug for Follow {
             .field("origin", &self.origin)
             .field("user", &self.user)
             .field("ends", &self.ends)
+            .field("group", &self.group)
             .finish()
     }
 }
@@ -3965,6 +4840,14 @@ impl ::buffa::Message for Follow {
         if self.ends {
             size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
         }
+        if !self.group.is_empty() {
+            let payload: u64 = self
+                .group
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -3995,6 +4878,17 @@ impl ::buffa::Message for Follow {
         }
         if self.ends {
             ::buffa::types::put_bool_field(3u32, self.ends, buf);
+        }
+        if !self.group.is_empty() {
+            let payload: u64 = self
+                .group
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(4u32, payload, buf);
+            for &v in &self.group {
+                ::buffa::types::encode_uint64(v, buf);
+            }
         }
     }
     fn merge_field(
@@ -4066,6 +4960,46 @@ impl ::buffa::Message for Follow {
                 )?;
                 self.ends = ::buffa::types::decode_bool(buf)?;
             }
+            4u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.group,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.group.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.group
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.group.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -4076,12 +5010,15 @@ impl ::buffa::Message for Follow {
         self.origin = ::buffa::MessageField::none();
         self.user.clear();
         self.ends = false;
+        self.group.clear();
     }
 }
 #[derive(Clone, PartialEq, Default)]
 pub struct Typed {
     /// Field 1: `user`
     pub user: u64,
+    /// Field 4: `group`
+    pub group: u64,
     /// Field 2: `from`
     pub from: u64,
     /// Field 3: `active`
@@ -4091,6 +5028,7 @@ impl ::core::fmt::Debug for Typed {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         f.debug_struct("Typed")
             .field("user", &self.user)
+            .field("group", &self.group)
             .field("from", &self.from)
             .field("active", &self.active)
             .finish()
@@ -4132,6 +5070,9 @@ impl ::buffa::Message for Typed {
         if self.active {
             size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
         }
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -4149,6 +5090,9 @@ impl ::buffa::Message for Typed {
         }
         if self.active {
             ::buffa::types::put_bool_field(3u32, self.active, buf);
+        }
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(4u32, self.group, buf);
         }
     }
     fn merge_field(
@@ -4183,6 +5127,13 @@ impl ::buffa::Message for Typed {
                 )?;
                 self.active = ::buffa::types::decode_bool(buf)?;
             }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -4193,6 +5144,7 @@ impl ::buffa::Message for Typed {
         self.user = 0u64;
         self.from = 0u64;
         self.active = false;
+        self.group = 0u64;
     }
 }
 /// ---------------------------------------------------------------- records
@@ -4448,12 +5400,22 @@ pub struct UserRecord {
     pub tail: u64,
     /// Field 3: `device`
     pub device: ::buffa::alloc::vec::Vec<DeviceRecord>,
+    /// in its MembershipsRecord
+    ///
+    /// Field 50: `memberships`
+    pub memberships: u32,
+    /// the end of the first of them to end, 0 while none ends
+    ///
+    /// Field 51: `leaves`
+    pub leaves: u64,
 }
 impl ::core::fmt::Debug for UserRecord {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         f.debug_struct("UserRecord")
             .field("tail", &self.tail)
             .field("device", &self.device)
+            .field("memberships", &self.memberships)
+            .field("leaves", &self.leaves)
             .finish()
     }
 }
@@ -4495,6 +5457,12 @@ impl ::buffa::Message for UserRecord {
                 += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                     + inner_size as u64;
         }
+        if self.memberships != 0u32 {
+            size += 2u64 + ::buffa::types::uint32_encoded_len(self.memberships) as u64;
+        }
+        if self.leaves != 0u64 {
+            size += 2u64 + ::buffa::types::uint64_encoded_len(self.leaves) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -4514,6 +5482,12 @@ impl ::buffa::Message for UserRecord {
                 buf,
             );
             v.write_to(__cache, buf);
+        }
+        if self.memberships != 0u32 {
+            ::buffa::types::put_uint32_field(50u32, self.memberships, buf);
+        }
+        if self.leaves != 0u64 {
+            ::buffa::types::put_uint64_field(51u32, self.leaves, buf);
         }
     }
     fn merge_field(
@@ -4546,6 +5520,20 @@ impl ::buffa::Message for UserRecord {
                 ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
                 self.device.push(elem);
             }
+            50u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.memberships = ::buffa::types::decode_uint32(buf)?;
+            }
+            51u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.leaves = ::buffa::types::decode_uint64(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -4555,6 +5543,8 @@ impl ::buffa::Message for UserRecord {
     fn clear(&mut self) {
         self.tail = 0u64;
         self.device.clear();
+        self.memberships = 0u32;
+        self.leaves = 0u64;
     }
 }
 #[derive(Clone, PartialEq, Default)]
@@ -4934,6 +5924,979 @@ impl ::buffa::Message for KeysRecord {
         self.signature = ::core::default::Default::default();
     }
 }
+/// A group in its home; members in the order of joining.
+#[derive(Clone, PartialEq, Default)]
+pub struct GroupRecord {
+    /// Field 1: `name`
+    pub name: ::buffa::alloc::string::String,
+    /// Field 2: `version`
+    pub version: u64,
+    /// Field 3: `member`
+    pub member: ::buffa::alloc::vec::Vec<GroupMember>,
+}
+impl ::core::fmt::Debug for GroupRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GroupRecord")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("member", &self.member)
+            .finish()
+    }
+}
+impl GroupRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupRecord";
+}
+::buffa::impl_default_instance!(GroupRecord);
+impl ::buffa::MessageName for GroupRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "GroupRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.GroupRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupRecord";
+}
+impl ::buffa::Message for GroupRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.name.is_empty() {
+            size += 1u64 + ::buffa::types::string_encoded_len(&self.name) as u64;
+        }
+        if self.version != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.version) as u64;
+        }
+        for v in &self.member {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.name.is_empty() {
+            ::buffa::types::put_string_field(1u32, &self.name, buf);
+        }
+        if self.version != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.version, buf);
+        }
+        for v in &self.member {
+            ::buffa::types::put_len_delimited_header(
+                3u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::types::merge_string(&mut self.name, buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.version = ::buffa::types::decode_uint64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.member.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.name.clear();
+        self.version = 0u64;
+        self.member.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct GroupMember {
+    /// Field 1: `user`
+    pub user: u64,
+    /// Field 2: `admin`
+    pub admin: bool,
+    /// Field 3: `joined`
+    pub joined: u64,
+}
+impl ::core::fmt::Debug for GroupMember {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GroupMember")
+            .field("user", &self.user)
+            .field("admin", &self.admin)
+            .field("joined", &self.joined)
+            .finish()
+    }
+}
+impl GroupMember {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupMember";
+}
+::buffa::impl_default_instance!(GroupMember);
+impl ::buffa::MessageName for GroupMember {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "GroupMember";
+    const FULL_NAME: &'static str = "roost.log.v1.GroupMember";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupMember";
+}
+impl ::buffa::Message for GroupMember {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.user != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.user) as u64;
+        }
+        if self.admin {
+            size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
+        }
+        if self.joined != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.joined) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.user != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.user, buf);
+        }
+        if self.admin {
+            ::buffa::types::put_bool_field(2u32, self.admin, buf);
+        }
+        if self.joined != 0u64 {
+            ::buffa::types::put_uint64_field(3u32, self.joined, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.user = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.admin = ::buffa::types::decode_bool(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.joined = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.user = 0u64;
+        self.admin = false;
+        self.joined = 0u64;
+    }
+}
+/// When somebody was in a group: after each of `joined`, before the same of `left`.
+#[derive(Clone, PartialEq, Default)]
+pub struct FormerRecord {
+    /// Field 1: `joined`
+    pub joined: ::buffa::alloc::vec::Vec<u64>,
+    /// Field 2: `left`
+    pub left: ::buffa::alloc::vec::Vec<u64>,
+}
+impl ::core::fmt::Debug for FormerRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("FormerRecord")
+            .field("joined", &self.joined)
+            .field("left", &self.left)
+            .finish()
+    }
+}
+impl FormerRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.FormerRecord";
+}
+::buffa::impl_default_instance!(FormerRecord);
+impl ::buffa::MessageName for FormerRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "FormerRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.FormerRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.FormerRecord";
+}
+impl ::buffa::Message for FormerRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if !self.joined.is_empty() {
+            let payload: u64 = self
+                .joined
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        if !self.left.is_empty() {
+            let payload: u64 = self
+                .left
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if !self.joined.is_empty() {
+            let payload: u64 = self
+                .joined
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(1u32, payload, buf);
+            for &v in &self.joined {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+        if !self.left.is_empty() {
+            let payload: u64 = self
+                .left
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(2u32, payload, buf);
+            for &v in &self.left {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.joined,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.joined.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.joined
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.joined.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            2u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.left,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.left.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.left
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.left.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.joined.clear();
+        self.left.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct GroupMessageRecord {
+    /// Field 1: `group`
+    pub group: u64,
+    /// Field 2: `from`
+    pub from: u64,
+}
+impl ::core::fmt::Debug for GroupMessageRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GroupMessageRecord")
+            .field("group", &self.group)
+            .field("from", &self.from)
+            .finish()
+    }
+}
+impl GroupMessageRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupMessageRecord";
+}
+::buffa::impl_default_instance!(GroupMessageRecord);
+impl ::buffa::MessageName for GroupMessageRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "GroupMessageRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.GroupMessageRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.GroupMessageRecord";
+}
+impl ::buffa::Message for GroupMessageRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
+        if self.from != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.from) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.group, buf);
+        }
+        if self.from != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.from, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.from = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.group = 0u64;
+        self.from = 0u64;
+    }
+}
+/// Who of a partition is in a group, by user and by group: he sees what is past `after`, up to `until` (0 while he is in it). One
+/// entry for each time that he came.
+#[derive(Clone, PartialEq, Default)]
+pub struct MembershipsRecord {
+    /// Field 1: `membership`
+    pub membership: ::buffa::alloc::vec::Vec<Membership>,
+}
+impl ::core::fmt::Debug for MembershipsRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("MembershipsRecord")
+            .field("membership", &self.membership)
+            .finish()
+    }
+}
+impl MembershipsRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MembershipsRecord";
+}
+::buffa::impl_default_instance!(MembershipsRecord);
+impl ::buffa::MessageName for MembershipsRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "MembershipsRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.MembershipsRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.MembershipsRecord";
+}
+impl ::buffa::Message for MembershipsRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        for v in &self.membership {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        for v in &self.membership {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.membership.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.membership.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Membership {
+    /// Field 1: `group`
+    pub group: u64,
+    /// Field 2: `after`
+    pub after: u64,
+    /// Field 3: `until`
+    pub until: u64,
+}
+impl ::core::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Membership")
+            .field("group", &self.group)
+            .field("after", &self.after)
+            .field("until", &self.until)
+            .finish()
+    }
+}
+impl Membership {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Membership";
+}
+::buffa::impl_default_instance!(Membership);
+impl ::buffa::MessageName for Membership {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Membership";
+    const FULL_NAME: &'static str = "roost.log.v1.Membership";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Membership";
+}
+impl ::buffa::Message for Membership {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
+        if self.after != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.after) as u64;
+        }
+        if self.until != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.until) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.group, buf);
+        }
+        if self.after != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.after, buf);
+        }
+        if self.until != 0u64 {
+            ::buffa::types::put_uint64_field(3u32, self.until, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.after = ::buffa::types::decode_uint64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.until = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.group = 0u64;
+        self.after = 0u64;
+        self.until = 0u64;
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct RosterRecord {
+    /// Field 1: `entry`
+    pub entry: ::buffa::alloc::vec::Vec<RosterEntry>,
+}
+impl ::core::fmt::Debug for RosterRecord {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("RosterRecord").field("entry", &self.entry).finish()
+    }
+}
+impl RosterRecord {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.RosterRecord";
+}
+::buffa::impl_default_instance!(RosterRecord);
+impl ::buffa::MessageName for RosterRecord {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "RosterRecord";
+    const FULL_NAME: &'static str = "roost.log.v1.RosterRecord";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.RosterRecord";
+}
+impl ::buffa::Message for RosterRecord {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        for v in &self.entry {
+            let __slot = __cache.reserve();
+            let inner_size = v.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        for v in &self.entry {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            v.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                let mut elem = ::core::default::Default::default();
+                ctx.register_element_memory(
+                    ::buffa::__private::element_footprint(&elem),
+                )?;
+                ::buffa::Message::merge_length_delimited(&mut elem, buf, ctx)?;
+                self.entry.push(elem);
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.entry.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct RosterEntry {
+    /// Field 1: `user`
+    pub user: u64,
+    /// Field 2: `after`
+    pub after: u64,
+    /// Field 3: `until`
+    pub until: u64,
+}
+impl ::core::fmt::Debug for RosterEntry {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("RosterEntry")
+            .field("user", &self.user)
+            .field("after", &self.after)
+            .field("until", &self.until)
+            .finish()
+    }
+}
+impl RosterEntry {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.RosterEntry";
+}
+::buffa::impl_default_instance!(RosterEntry);
+impl ::buffa::MessageName for RosterEntry {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "RosterEntry";
+    const FULL_NAME: &'static str = "roost.log.v1.RosterEntry";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.RosterEntry";
+}
+impl ::buffa::Message for RosterEntry {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.user != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.user) as u64;
+        }
+        if self.after != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.after) as u64;
+        }
+        if self.until != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.until) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.user != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.user, buf);
+        }
+        if self.after != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.after, buf);
+        }
+        if self.until != 0u64 {
+            ::buffa::types::put_uint64_field(3u32, self.until, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.user = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.after = ::buffa::types::decode_uint64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.until = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.user = 0u64;
+        self.after = 0u64;
+        self.until = 0u64;
+    }
+}
 #[allow(
     non_camel_case_types,
     dead_code,
@@ -4982,6 +6945,7 @@ pub mod __buffa {
                     ::buffa::alloc::boxed::Box<super::super::super::RemoveDevice>,
                 ),
                 Groups(::buffa::alloc::boxed::Box<super::super::super::Groups>),
+                Group(::buffa::alloc::boxed::Box<super::super::super::Group>),
             }
             impl ::buffa::Oneof for Body {}
             impl From<super::super::super::Attach> for Body {
@@ -5187,6 +7151,16 @@ pub mod __buffa {
                     Self::Some(Body::from(v))
                 }
             }
+            impl From<super::super::super::Group> for Body {
+                fn from(v: super::super::super::Group) -> Self {
+                    Self::Group(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Group> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Group) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
         }
         pub mod forward {
             #[allow(unused_imports)]
@@ -5196,6 +7170,9 @@ pub mod __buffa {
                 Deliver(::buffa::alloc::boxed::Box<super::super::super::Delivery>),
                 Copy(::buffa::alloc::boxed::Box<super::super::super::Delivery>),
                 Receipt(::buffa::alloc::boxed::Box<super::super::super::ReceiptFor>),
+                Group(::buffa::alloc::boxed::Box<super::super::super::GroupEvent>),
+                Leave(::buffa::alloc::boxed::Box<super::super::super::GroupLeave>),
+                GroupRead(::buffa::alloc::boxed::Box<super::super::super::GroupRead>),
             }
             impl ::buffa::Oneof for Body {}
             impl From<super::super::super::ReceiptFor> for Body {
@@ -5206,6 +7183,56 @@ pub mod __buffa {
             impl From<super::super::super::ReceiptFor> for ::core::option::Option<Body> {
                 fn from(v: super::super::super::ReceiptFor) -> Self {
                     Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::GroupEvent> for Body {
+                fn from(v: super::super::super::GroupEvent) -> Self {
+                    Self::Group(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::GroupEvent> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::GroupEvent) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::GroupLeave> for Body {
+                fn from(v: super::super::super::GroupLeave) -> Self {
+                    Self::Leave(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::GroupLeave> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::GroupLeave) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::GroupRead> for Body {
+                fn from(v: super::super::super::GroupRead) -> Self {
+                    Self::GroupRead(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::GroupRead> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::GroupRead) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+        }
+        pub mod group_event {
+            #[allow(unused_imports)]
+            use super::*;
+            #[derive(Clone, PartialEq, Debug)]
+            pub enum Body {
+                Message(::buffa::alloc::boxed::Box<::roost_proto::v1::Message>),
+                Info(::buffa::alloc::boxed::Box<::roost_proto::v1::GroupInfo>),
+            }
+            impl ::buffa::Oneof for Body {}
+            impl From<::roost_proto::v1::Message> for Body {
+                fn from(v: ::roost_proto::v1::Message) -> Self {
+                    Self::Message(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<::roost_proto::v1::GroupInfo> for Body {
+                fn from(v: ::roost_proto::v1::GroupInfo) -> Self {
+                    Self::Info(::buffa::alloc::boxed::Box::new(v))
                 }
             }
         }

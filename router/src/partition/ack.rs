@@ -1,17 +1,11 @@
 //! A device has events for good: its cursor moves, senders hear that their messages were delivered, events go.
 
-use super::{
-    Partition, Tx, session_of,
-    sessions::Key,
-    stream::{Stored, day_of},
-    window::InFlight,
-};
+use super::{Partition, Tx, session_of, sessions::Key, stream::day_of, window::InFlight};
 use crate::{
     api::UserId,
     error::StoreError,
     limits,
     log::{self, Origin},
-    record,
 };
 use roost_proto::v1::{self, Receipt};
 use std::collections::BTreeMap;
@@ -101,15 +95,15 @@ impl Partition {
                 .map(|(_, other)| other)
                 .filter(|other| other.has(event.seq, event.is_status))
                 .peekable();
-            let is_known = match past.peek() {
+            let mut is_known = past.peek().is_some();
+            if is_known && event.is_sealed {
                 // They may be past it only because it was not for them.
-                Some(_) if event.is_sealed => {
-                    let stored = tx.store.get(&record::event(self.number, user, event.seq))?;
-                    let stored = stored.map(Stored::read).transpose()?;
-                    stored.is_some_and(|event| past.any(|other| event.view(user, other.device).is_some()))
-                }
-                any => any.is_some(),
-            };
+                is_known = false;
+                self.read_stream(user, (event.seq - 1, event.seq), tx.store, &mut |event| {
+                    is_known = past.any(|other| event.view(user, other.device).is_some());
+                    false
+                })?;
+            }
             if !is_known {
                 by_sender.entry(mark.from).or_default().push(mark.message);
             }

@@ -110,8 +110,8 @@ impl Partition {
                 at_once: has_room,
             }));
         };
-        let head = self.newest(origin.user, record.tail, tx.store)?;
-        let unchanged = record.state != State::Changed && !self.appended.contains_key(&origin.user);
+        let head = self.newest(origin.user, record, tx)?;
+        let unchanged = record.state != State::Changed && head <= self.stored_clock;
         let is_alone = record.devices.iter().all(|device| device.device == origin.device);
         let today = day_of(tx.now_ms);
         if let Some(device) = record.device(origin.device) {

@@ -48,9 +48,7 @@ impl Partition {
             return Ok(false);
         }
         let (start, cursor) = match known {
-            Some(user) => {
-                self.beginning(origin.user, user, self.newest(origin.user, user.tail, tx.store)?, tx)?
-            }
+            Some(user) => self.beginning(origin.user, user, self.newest(origin.user, user, tx)?, tx)?,
             None => (0, 0),
         };
         let device = Device { start, cursor, seen_day: today, ..Device::new(origin.device) };
@@ -138,9 +136,11 @@ impl Partition {
         Ok(())
     }
 
-    /// The groups this user is a member of: none in this version.
-    pub(super) fn groups(&self, origin: &Origin, tx: &mut Tx<'_>) {
-        self.answer(origin, Answer::Groups(Vec::new()), tx);
+    /// The groups this user is a member of.
+    pub(super) fn groups(&self, origin: &Origin, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let groups = self.groups_of(origin.user, limits::CALL_BYTES_MAX, tx.store)?;
+        self.answer(origin, Answer::Groups(groups), tx);
+        Ok(())
     }
 
     /// Leaves at once where it tells nothing that this batch has changed, so that a disk that stalls does not hold up reads.

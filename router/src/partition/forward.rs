@@ -1,6 +1,10 @@
 //! What partitions tell each other, exactly once: an outbox at the source, a cursor at the target.
 
-use super::{Output, Partition, Tx, home, stream};
+use super::{
+    Output, Partition, Tx, home,
+    sessions::{Key, Session},
+    stream,
+};
 use crate::{
     api::UserId,
     error::StoreError,
@@ -98,6 +102,9 @@ impl Partition {
         match body {
             Body::Deliver(delivery) => self.deliver(delivery, tx),
             Body::Copy(delivery) => self.copy(delivery, tx),
+            Body::Group(event) => self.group_event(event, tx),
+            Body::Leave(leave) => self.leave_group(leave, tx),
+            Body::GroupRead(read) => self.group_read(read, tx),
             Body::Receipt(receipt) => {
                 let body = stored_event::Body::Receipt((*receipt.receipt).clone().into());
                 self.append(receipt.user, body, Vec::new(), tx).map(|_| ())
@@ -132,9 +139,13 @@ impl Partition {
             return Ok(());
         }
         let seq = self.append(message.from, stream::message(message.clone()), delivery.sealed.clone(), tx)?;
-        let passed = |place: super::sessions::Place| place.sent() == seq && !place.is_behind();
-        if self.sessions.get(key).is_some_and(|session| passed(session.place)) && self.nothing_in_flight(key)
-        {
+        self.pass_own(key, seq, tx)
+    }
+
+    /// What a device said itself has its place in its stream: the cursor of one that has all before it moves over it.
+    pub(super) fn pass_own(&mut self, key: Key, seq: u64, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let passed = |session: &Session| session.place.sent() == seq && !session.place.is_behind();
+        if self.sessions.get(key).is_some_and(passed) && self.nothing_in_flight(key) {
             self.skip(key.0, key.1, seq, tx)?;
         }
         Ok(())

@@ -7,12 +7,16 @@
 mod account;
 mod ack;
 mod attach;
+mod cache;
 mod calls;
+mod feed;
 mod forward;
+mod groups;
 mod history;
 mod keys;
 mod presence;
 mod read;
+mod roster;
 mod send;
 mod sessions;
 mod stream;
@@ -20,10 +24,11 @@ mod sweep;
 mod users;
 mod whisper;
 mod window;
+mod witness;
 
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
 pub use calls::CLOSE_REMOVED;
-pub use presence::typed_to;
+pub use groups::{group_home, group_receiver, joining};
 pub use send::receiver;
 pub use window::Skip;
 
@@ -36,8 +41,10 @@ use crate::{
     store::{Batch, Store},
 };
 use buffa::Message;
+use groups::Groups;
 use presence::Presence;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
+use roster::Rosters;
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
@@ -139,7 +146,8 @@ pub struct Partition {
     rules: Rules,
     /// The newest seq: milliseconds << 12 | counter. Message ids are seqs with this partition's number behind them.
     clock: u64,
-    clock_dirty: bool,
+    /// The same as it is stored: what is past it is of this batch.
+    stored_clock: u64,
     /// By partition: the last forward applied from there.
     inbound: Vec<u64>,
     /// What this batch moved of those: from, where it stood before; newest last.
@@ -156,6 +164,10 @@ pub struct Partition {
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
     presence: Presence,
+    groups: Groups,
+    rosters: Rosters,
+    /// Users: memory that is used again.
+    members: Vec<UserId>,
     sessions: Sessions,
     /// Of those sessions that have events in flight or are queued in `refill`.
     windows: FxHashMap<Key, Window>,
@@ -180,7 +192,7 @@ impl Partition {
             number,
             rules,
             clock: 0,
-            clock_dirty: false,
+            stored_clock: 0,
             inbound: vec![0; usize::from(count)],
             inbound_undo: Vec::new(),
             outgoing: vec![Outgoing::default(); usize::from(count)],
@@ -190,6 +202,9 @@ impl Partition {
             registering: Vec::new(),
             unplaced: Vec::new(),
             presence: Presence::default(),
+            groups: Groups::default(),
+            rosters: Rosters::default(),
+            members: Vec::new(),
             sessions: Sessions::default(),
             windows: FxHashMap::default(),
             undo: Vec::new(),
@@ -264,16 +279,14 @@ impl Partition {
                 self.taken(taken.to as u16, taken.up_to, tx);
                 Ok(())
             }
+            Body::Group(command) => self.group_command(command, tx),
             Body::Skip(skip) => self.skip(skip.user, skip.device, skip.up_to, tx),
             Body::Tick(_) => self.tick(tx),
             Body::History(history) => self.history(history, tx),
             Body::Events(events) => self.events(events, tx),
             Body::Devices(devices) => self.devices(&devices.origin, tx),
             Body::RemoveDevice(remove) => self.remove_device(&remove.origin, remove.device, tx),
-            Body::Groups(groups) => {
-                self.groups(&groups.origin, tx);
-                Ok(())
-            }
+            Body::Groups(groups) => self.groups(&groups.origin, tx),
         }
     }
 
@@ -281,13 +294,14 @@ impl Partition {
     fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         self.answer_asks(tx)?;
         self.tell_presence(tx)?;
+        self.watch_feeds(tx)?;
         self.sweep(tx)
     }
 
     /// Writes the records that this batch changed, and registrations.
     pub fn flush(&self, batch: &mut Batch) {
         self.flush_users(batch);
-        if self.clock_dirty {
+        if self.clock != self.stored_clock {
             let record = log::PartitionRecord { clock: self.clock };
             batch.put(record::clock(self.number), record.encode_to_bytes());
         }
@@ -298,7 +312,9 @@ impl Partition {
         self.undo.clear();
         self.inbound_undo.clear();
         self.appended.clear();
-        self.clock_dirty = false;
+        self.stored_clock = self.clock;
+        self.groups.committed();
+        self.rosters.committed();
         self.users_are_stored();
     }
 
@@ -306,6 +322,8 @@ impl Partition {
     /// fails later does not take them back. Registrations go with a later batch.
     pub fn settled(&mut self) {
         self.undo.clear();
+        self.groups.settled();
+        self.rosters.settled();
         self.users_are_settled();
     }
 
@@ -328,6 +346,8 @@ impl Partition {
     /// The store cannot be read.
     pub fn recovered(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         self.undo_in_memory();
+        self.groups = Groups::default();
+        self.rosters.forget();
         self.reread_users(store)?;
         self.reload(store)?;
         self.sessions.all_are_behind();
@@ -340,14 +360,17 @@ impl Partition {
     fn undo_in_memory(&mut self) {
         self.undo_sessions();
         self.undo_inbound();
+        self.groups.rollback();
+        self.rosters.rollback();
         self.appended.clear();
-        self.clock_dirty = false;
+        self.stored_clock = self.clock;
     }
 
     fn reload(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let clock = store.get(&record::clock(self.number))?;
         let clock = clock.map(record::decode::<log::PartitionRecord>).transpose()?;
         self.clock = clock.map_or(0, |record| record.clock);
+        self.stored_clock = self.clock;
         for other in 0..self.outgoing.len() {
             let peer = other as u16;
             self.inbound[other] = record::number(store.get(&record::inbound(self.number, peer))?)?;

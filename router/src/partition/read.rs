@@ -27,15 +27,18 @@ impl Partition {
             tx.out.error(id, origin.id, Code::MALFORMED, text);
             return Ok(());
         }
-        let mut read: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+        let (mut read, mut elsewhere): (BTreeMap<_, Vec<u64>>, _) = (BTreeMap::new(), Vec::new());
         for message in messages {
             let key = record::mark(self.number, origin.user, *message);
             if let Some(value) = tx.batch.get(tx.store, &key)? {
                 let from = record::number(Some(value))?;
                 tx.batch.delete(key);
                 read.entry(from).or_default().push(*message);
+            } else {
+                elsewhere.push(*message);
             }
         }
+        self.read_in_groups(origin.user, &elsewhere, tx);
         self.tell_senders(origin.user, v1::Mark::READ, read, tx)?;
         tx.out.done(id, origin.id);
         Ok(())

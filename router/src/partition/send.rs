@@ -1,6 +1,6 @@
 //! A message is accepted: checked, de-duplicated, given its place in the conversation.
 
-use super::{Partition, Tx, history, session_of, stream::time_of};
+use super::{Partition, Tx, groups::group_receiver, history, session_of, stream::time_of};
 use crate::{
     api::UserId,
     error::StoreError,
@@ -11,6 +11,7 @@ use crate::{
 use roost_proto::v1::{self, Code, Message, Sealed, Sent, address::To};
 use rustc_hash::FxHashSet;
 
+/// The largest number of a user.
 pub(super) const USER_MAX: UserId = (1 << 63) - 1;
 
 /// What is wrong with a Send, if anything.
@@ -20,9 +21,14 @@ fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, Strin
         Some(To::User(_)) => {
             return Err((Code::MALFORMED, "to.user is not a number from 1 to 2^63-1".into()));
         }
-        Some(To::Group(_)) => return Err((Code::NOT_FOUND, "groups are not served by this version".into())),
-        None => return Err((Code::MALFORMED, "to is missing".into())),
+        // Those have their own way.
+        Some(To::Group(_)) | None => return Err((Code::MALFORMED, "to is missing".into())),
     };
+    check_content(send, payload_bytes_max).map(|()| to)
+}
+
+/// The same of what does not depend on whom it is for.
+pub(super) fn check_content(send: &v1::Send, payload_bytes_max: u32) -> Result<(), (Code, String)> {
     if !(1..=limits::CLIENT_ID_BYTES_MAX).contains(&send.client_id.len()) {
         return Err((Code::MALFORMED, format!("client_id has {} bytes, not 1 to 16", send.client_id.len())));
     }
@@ -35,7 +41,7 @@ fn check(send: &v1::Send, payload_bytes_max: u32) -> Result<UserId, (Code, Strin
         let text = format!("the payload has {bytes} bytes, at most {payload_bytes_max} are taken");
         return Err((Code::TOO_LARGE, text));
     }
-    Ok(to)
+    Ok(())
 }
 
 /// Whether what is sealed for devices reaches the one it is for, and nobody else's is among it.
@@ -78,6 +84,9 @@ impl Partition {
     /// Runs in the home of the pair, which knows no sessions of users at home elsewhere: the frame of a session that was
     /// replaced meanwhile counts, and its answer is dropped by the shard.
     pub(super) fn send(&mut self, command: &log::Send, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        if let Some(group) = group_receiver(&command.send) {
+            return self.send_to_group(group, command, tx);
+        }
         let origin: &Origin = &command.origin;
         let (session, send) = (session_of(origin), &*command.send);
         let checked = check(send, self.rules.payload_bytes_max)
@@ -141,7 +150,7 @@ impl Partition {
     }
 }
 
-fn answer(id: u64, send: &v1::Send, duplicate: bool) -> Sent {
+pub(super) fn answer(id: u64, send: &v1::Send, duplicate: bool) -> Sent {
     Sent { id, client_id: send.client_id.clone(), sent_at_ms: time_of_id(id), duplicate }
 }
 
@@ -150,12 +159,12 @@ pub(super) fn time_of_id(id: u64) -> u64 {
     time_of(id >> limits::PARTITION_BITS)
 }
 
-/// What is sealed for the devices of a user. Where all is sealed for others, one entry for nobody: no device takes the message
-/// for one that is not sealed.
+/// What is sealed for the devices of a user.
 fn sealed_for(send: &v1::Send, user: UserId) -> Vec<Sealed> {
-    if send.sealed.is_empty() {
-        return Vec::new();
-    }
-    let own: Vec<Sealed> = send.sealed.iter().filter(|sealed| sealed.user == user).cloned().collect();
-    if own.is_empty() { vec![Sealed::default()] } else { own }
+    or_for_nobody(send.sealed.iter().filter(|sealed| sealed.user == user).cloned().collect(), &send.sealed)
+}
+
+/// Where all is sealed for others, one entry for nobody: no device takes the message for one that is not sealed.
+pub(super) fn or_for_nobody(own: Vec<Sealed>, all: &[Sealed]) -> Vec<Sealed> {
+    if own.is_empty() && !all.is_empty() { vec![Sealed::default()] } else { own }
 }

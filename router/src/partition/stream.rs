@@ -28,34 +28,36 @@ pub(super) struct Stored {
     /// `StoredEvent`, which is the wire's `Event` where nothing is sealed.
     bytes: Bytes,
     pub(super) is_status: bool,
-    said_by: Option<(UserId, DeviceId)>,
+    /// The group whose feed it is in; None for one of a user's own events.
+    pub(super) group: Option<u64>,
+    pub(super) said_by: Option<(UserId, DeviceId)>,
     message: u64,
     sealed: Vec<Sealed>,
 }
 
 impl Stored {
-    /// Encodes an event.
-    pub(super) fn new(seq: u64, body: Body, sealed: Vec<Sealed>) -> Self {
+    /// Encodes an event of a user, or of a group.
+    pub(super) fn new(seq: u64, group: Option<u64>, body: Body, sealed: Vec<Sealed>) -> Self {
         let event = StoredEvent { seq, sealed, body: Some(body) };
         let bytes = event.encode_to_bytes();
-        Self::of(event, bytes)
+        Self::of(event, group, bytes)
     }
 
     /// Reads what a key of a stream holds.
     ///
     /// # Errors
     /// It is no event.
-    pub(super) fn read(bytes: Bytes) -> Result<Self, StoreError> {
-        Ok(Self::of(record::decode(bytes.clone())?, bytes))
+    pub(super) fn read(bytes: Bytes, group: Option<u64>) -> Result<Self, StoreError> {
+        Ok(Self::of(record::decode(bytes.clone())?, group, bytes))
     }
 
-    fn of(event: StoredEvent, bytes: Bytes) -> Self {
+    fn of(event: StoredEvent, group: Option<u64>, bytes: Bytes) -> Self {
         let (mut is_status, mut said_by, mut message) = (false, None, 0);
         if let Some(Body::Message(of)) = &event.body {
             is_status = of.kind == Kind::STATUS;
             (said_by, message) = (Some((of.from, of.from_device)), of.id);
         }
-        Self { seq: event.seq, bytes, is_status, said_by, message, sealed: event.sealed }
+        Self { seq: event.seq, bytes, is_status, group, said_by, message, sealed: event.sealed }
     }
 
     /// What is stored.
@@ -120,7 +122,6 @@ impl Partition {
     /// Rises strictly, whatever the clock does: the milliseconds of a clock that stood still or went back are counted on.
     pub(super) fn next_seq(&mut self, now_ms: u64) -> u64 {
         self.clock = (self.clock + 1).max(seq_at(now_ms));
-        self.clock_dirty = true;
         self.clock
     }
 
@@ -134,7 +135,7 @@ impl Partition {
         tx: &mut Tx<'_>,
     ) -> Result<u64, StoreError> {
         let seq = self.next_seq(tx.now_ms);
-        let event = Stored::new(seq, body, sealed);
+        let event = Stored::new(seq, None, body, sealed);
         tx.batch.put(record::event(self.number, user, seq), event.bytes());
         if event.is_status {
             tx.batch.put(record::status(self.number, seq, user), Bytes::new());
@@ -147,8 +148,8 @@ impl Partition {
         Ok(seq)
     }
 
-    /// The newest event of a user, whose events up to `tail` are deleted. Not stored yet, if it is of this batch.
-    pub(super) fn newest(&self, user: UserId, tail: u64, store: &dyn Store) -> Result<u64, StoreError> {
+    /// The newest of a user's own events, of which those up to `tail` are deleted. Not stored yet, if it is of this batch.
+    pub(super) fn newest_own(&self, user: UserId, tail: u64, store: &dyn Store) -> Result<u64, StoreError> {
         match self.appended.get(&user) {
             Some(seq) => Ok(*seq),
             None => self.newest_stored(user, tail, store),
@@ -159,30 +160,6 @@ impl Partition {
         let range = (record::event(self.number, user, tail + 1), record::event(self.number, user, u64::MAX));
         let last = store.last(&range.0, &range.1)?;
         Ok(last.map_or(tail, |key| record::last_u64(key.bytes())))
-    }
-
-    /// Visits a user's committed events after one place and up to another, in order, until `visit` says false.
-    pub(super) fn read_stream(
-        &self,
-        user: UserId,
-        (after, up_to): (u64, u64),
-        store: &dyn Store,
-        visit: &mut dyn FnMut(Stored) -> bool,
-    ) -> Result<(), StoreError> {
-        if after >= up_to {
-            return Ok(());
-        }
-        let first = record::event(self.number, user, after + 1);
-        let last = record::event(self.number, user, up_to);
-        let mut failed = None;
-        store.scan(&first, &last, &mut |_, value| match Stored::read(value) {
-            Ok(event) => visit(event),
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        })?;
-        failed.map_or(Ok(()), Err)
     }
 
     /// Where a device that is new to this user begins: with the oldest status that lives, if there is one before `head`. What this
@@ -228,7 +205,7 @@ impl Partition {
             return Ok(());
         }
         if let Some(known) = known {
-            for event in known.iter().filter(|event| !event.is_status) {
+            for event in known.iter().filter(|event| !event.is_status && !event.is_shared) {
                 tx.batch.delete(record::event(self.number, user_id, event.seq));
             }
         } else {
@@ -239,7 +216,7 @@ impl Partition {
             let mut failed = None;
             tx.store.scan(&range.0, &range.1, &mut |_, value| {
                 count += 1;
-                match Stored::read(value) {
+                match Stored::read(value, None) {
                     Ok(event) if count > limits::TRIM_EVENTS_MAX => cursor = event.seq - 1,
                     Ok(event) => {
                         last = event.seq;
@@ -261,7 +238,7 @@ impl Partition {
         if let Some(user) = self.users.get_mut(user_id) {
             user.tail = cursor;
         }
-        Ok(())
+        self.tail_moved(user_id, tx)
     }
 }
 

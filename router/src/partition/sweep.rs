@@ -9,8 +9,10 @@ use crate::{
     config::Rules,
     error::StoreError,
     limits,
-    record::{self, Key, Space},
+    log::{FormerRecord, MembershipsRecord},
+    record::{self, GROUP, Key, Space},
 };
+use buffa::Message as _;
 
 /// Where the pass over the store stands.
 #[derive(Debug, Default)]
@@ -30,12 +32,32 @@ type TimeOf = fn(&[u8], &[u8]) -> u64;
 type Lasts = fn(&Rules) -> u64;
 
 /// What goes after a time.
-const EXPIRING: [(Space, Lasts, TimeOf); 4] = [
+const EXPIRING: [(Space, Lasts, TimeOf); 8] = [
     (Space::Events, |rules| rules.retention_ms, |key, _| time_of(record::last_u64(key))),
     (Space::Sent, |rules| rules.retention_ms, |_, id| time_of_id(record::last_u64(id))),
     (Space::Marks, |rules| rules.retention_ms, |key, _| time_of_id(record::last_u64(key))),
+    (Space::Feeds, |rules| rules.retention_ms, |key, _| time_of(record::last_u64(key))),
+    (Space::GroupMessages, |rules| rules.retention_ms, |key, _| time_of_id(record::number_at(key, 0))),
+    (Space::Groups, |rules| rules.retention_ms, left_at),
+    (Space::Memberships, |rules| rules.retention_ms, |_, value| ended_at(value)),
     (Space::History, |rules| rules.history_ms, |key, _| time_of_id(record::last_u64(key))),
 ];
+
+/// When somebody who was in a group left it for the last time; never for the group's own record.
+fn left_at(key: &[u8], value: &[u8]) -> u64 {
+    if key.len() == record::group(0, 0).bytes().len() {
+        return u64::MAX;
+    }
+    let left = FormerRecord::decode_from_slice(value).ok().and_then(|record| record.left.last().copied());
+    left.map_or(u64::MAX, time_of)
+}
+
+/// When the first of a user's memberships ended, of those that have.
+fn ended_at(value: &[u8]) -> u64 {
+    let memberships = MembershipsRecord::decode_from_slice(value).unwrap_or_default().membership;
+    let first = memberships.iter().map(|membership| membership.until).filter(|until| *until != 0).min();
+    first.map_or(u64::MAX, time_of)
+}
 
 impl Partition {
     /// One slice of a pass.
@@ -50,7 +72,7 @@ impl Partition {
         };
         let (first, last) = record::bounds(*space, self.number);
         let expired = tx.now_ms.saturating_sub(lasts(&self.rules));
-        let (mut looked_at, mut next, mut gone) = (0, None, Vec::new());
+        let (mut looked_at, mut next, mut gone, mut feeds) = (0, None, Vec::new(), Vec::new());
         tx.store.scan(&self.sweeper.next.unwrap_or(first), &last, &mut |key, value| {
             if looked_at == limits::SWEEP_KEYS_MAX {
                 next = Some(Key::from_bytes(*space, key));
@@ -59,11 +81,20 @@ impl Partition {
             looked_at += 1;
             if time_of(key, &value) <= expired {
                 gone.push(Key::from_bytes(*space, key));
+            } else if *space == Space::Feeds {
+                feeds.push(record::number_at(key, 0));
             }
             true
         })?;
         for key in gone {
-            tx.batch.delete(key);
+            match space {
+                Space::Memberships => self.forget_memberships(record::number_at(key.bytes(), 0), tx)?,
+                _ => tx.batch.delete(key),
+            }
+        }
+        feeds.dedup();
+        for group in feeds {
+            self.found_feed(group);
         }
         if next.is_none() {
             self.sweeper.space += 1;
@@ -82,8 +113,12 @@ impl Partition {
             gone.len() < limits::SWEEP_KEYS_MAX
         })?;
         for key in gone {
-            let (user, seq) = (record::last_u64(key.bytes()), record::last_u64(&key.bytes()[..10]));
-            tx.batch.delete(record::event(self.number, user, seq));
+            let (seq, of) = (record::number_at(key.bytes(), 0), record::number_at(key.bytes(), 1));
+            tx.batch.delete(if of & GROUP == 0 {
+                record::event(self.number, of, seq)
+            } else {
+                record::feed(self.number, of & !GROUP, seq)
+            });
             tx.batch.delete(key);
         }
         Ok(())

@@ -137,7 +137,7 @@ impl Partition {
 
     /// Something must be stored before the effects of this batch may leave.
     pub fn has_changes(&self) -> bool {
-        !self.changed.is_empty() || self.clock_dirty
+        !self.changed.is_empty() || self.clock != self.stored_clock
     }
 
     pub(super) fn flush_users(&self, batch: &mut Batch) {

@@ -28,10 +28,7 @@ impl Partition {
         match body {
             Body::Ask(ask) => self.asked(ask, tx),
             Body::Follow(follow) => self.follow(follow, tx),
-            Body::Typed(typed) => {
-                self.typed(typed, tx);
-                Ok(())
-            }
+            Body::Typed(typed) => self.typed(typed, tx),
         }
     }
 }

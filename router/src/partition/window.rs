@@ -46,13 +46,16 @@ pub(super) struct InFlight {
     pub(super) is_status: bool,
     /// Not each device of the user is given it.
     pub(super) is_sealed: bool,
+    /// It is in the feed of a group.
+    pub(super) is_shared: bool,
 }
 
 impl InFlight {
     /// `bytes`: of what went to the device.
     pub(super) fn new(event: &Stored, user: UserId, bytes: usize) -> Self {
         let (seq, mark, bytes) = (event.seq, event.mark(user), bytes as u32);
-        Self { seq, mark, bytes, is_status: event.is_status, is_sealed: event.is_sealed() }
+        let (is_status, is_sealed, is_shared) = (event.is_status, event.is_sealed(), event.group.is_some());
+        Self { seq, mark, bytes, is_status, is_sealed, is_shared }
     }
 }
 
@@ -280,12 +283,17 @@ impl Partition {
         window.queued = false;
         let (rules, before) = (self.rules, session.place.sent());
         let (mut looked_at, mut bytes, mut is_behind, first) = (0, 0, false, effects.len());
+        let (mut feed, mut feeds) = (None, Vec::new());
         let read = self.read_stream(user, (before, u64::MAX), store, &mut |event| {
             is_behind = looked_at == limits::REFILL_EVENTS_MAX;
             if is_behind {
                 return false;
             }
             looked_at += 1;
+            if event.group.is_some() && event.group != feed {
+                feed = event.group;
+                feeds.extend(feed);
+            }
             let is_for_it =
                 !event.is_expired(&rules, now_ms) && !record.is_some_and(|device| event.is_before(&device));
             match event.view(user, device).filter(|_| is_for_it) {
@@ -306,6 +314,9 @@ impl Partition {
             window.take_back(before);
             self.windows.insert(key, window);
             return Err(error);
+        }
+        for group in feeds {
+            self.found_feed(group);
         }
         session.place.set_behind(is_behind);
         self.sessions.insert(session);

@@ -13,7 +13,7 @@ use crate::{
     error::{StartError, StoreError},
     limits,
     log::{self, Forward, command::Body},
-    partition::{Output, Partition, Tx, receiver},
+    partition::{Output, Partition, Tx, joining, receiver},
     store::Batch,
 };
 use crossbeam::channel::{Receiver, Select};
@@ -289,20 +289,27 @@ impl Thread {
                 return Ok(());
             }
         };
-        if let Body::Send(send) = command {
-            send.receiver_known = self.knows_receiver(send)?;
+        match command {
+            Body::Send(send) => {
+                send.receiver_known = receiver(&send.send).map_or(Ok(false), |user| self.knows(user))?;
+            }
+            Body::Group(group) => group.unknown = self.first_unknown(joining(&group.command))?,
+            _ => {}
         }
         let (fresh, at_once) = (self.out.fresh.len(), self.out.at_once.len());
         let (threads, shared) = (self.shared.peers.len(), self.shared.clone());
         let mut tx = Tx { store: &*shared.store, batch: &mut self.batch, now_ms, out: &mut self.out };
         self.partitions[usize::from(item.partition) / threads].apply(command, &mut tx)?;
-        for (from, to, forward) in std::mem::take(&mut tx.out.forwards) {
-            let source = &mut self.partitions[usize::from(from) / threads];
-            if shared.thread_of(to) == self.index && source.outbox_is_empty(to) {
-                self.partitions[usize::from(to) / threads].take_local(&forward, &mut tx)?;
-            } else {
-                let seq = source.enqueue(to, &forward, &mut tx);
-                self.remote.push((from, to, seq, forward));
+        // What comes of a forward comes after those before it. It ends: members' homes only ever ask a group's home to let somebody go.
+        while !tx.out.forwards.is_empty() {
+            for (from, to, forward) in std::mem::take(&mut tx.out.forwards) {
+                let source = &mut self.partitions[usize::from(from) / threads];
+                if shared.thread_of(to) == self.index && source.outbox_is_empty(to) {
+                    self.partitions[usize::from(to) / threads].take_local(&forward, &mut tx)?;
+                } else {
+                    let seq = source.enqueue(to, &forward, &mut tx);
+                    self.remote.push((from, to, seq, forward));
+                }
             }
         }
         while let Some((to, whisper)) = tx.out.whispers.pop_front() {
@@ -329,14 +336,24 @@ impl Thread {
         }
     }
 
-    fn knows_receiver(&self, send: &log::Send) -> Result<bool, StoreError> {
-        let Some(to) = receiver(&send.send) else { return Ok(false) };
-        let home = crate::partition::home(to, self.shared.partitions);
+    /// 0 where all are users.
+    fn first_unknown(&self, users: &[UserId]) -> Result<UserId, StoreError> {
+        // More than a group takes are refused whoever they are.
+        for user in users.iter().take(self.shared.config.group_members_max) {
+            if !self.knows(*user)? {
+                return Ok(*user);
+            }
+        }
+        Ok(0)
+    }
+
+    fn knows(&self, user: UserId) -> Result<bool, StoreError> {
+        let home = crate::partition::home(user, self.shared.partitions);
         let mine = self.shared.thread_of(home) == self.index;
-        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_at_hand(to) {
+        if mine && self.partitions[usize::from(home) / self.shared.peers.len()].has_at_hand(user) {
             return Ok(true);
         }
-        self.shared.directory.knows(to, self.shared.partitions, &*self.shared.store)
+        self.shared.directory.knows(user, self.shared.partitions, &*self.shared.store)
     }
 
     /// The batch is durable, or needs not to be: effects to the shards, forwards to the other threads.

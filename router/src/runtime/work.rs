@@ -4,7 +4,7 @@ use super::throttle::{Kind, Throttle};
 use crate::{
     api::{AccountOutcome, Call, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{home, pair_home, receiver, session_of, typed_to},
+    partition::{group_home, group_receiver, home, pair_home, receiver},
 };
 use roost_proto::v1::{Code, Error, address::To, client_frame};
 
@@ -49,7 +49,14 @@ pub(crate) fn route(request: &Request, partitions: u16) -> u16 {
 
 fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 {
     match body {
+        client_frame::Body::Group(command) => {
+            let home_of = (command.group != 0).then(|| group_home(command.group, partitions));
+            home_of.flatten().unwrap_or_else(|| home(user, partitions))
+        }
         client_frame::Body::Send(send) => {
+            if let Some(group) = group_receiver(send) {
+                return group_home(group, partitions).unwrap_or_else(|| home(user, partitions));
+            }
             receiver(send).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
         }
         client_frame::Body::History(fetch) => {
@@ -60,7 +67,13 @@ fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 
         }
         client_frame::Body::KeysFetch(fetch) => home(fetch.user, partitions),
         client_frame::Body::Typing(typing) => {
-            typed_to(typing).map_or_else(|| home(user, partitions), |to| pair_home(user, to, partitions))
+            match typing.to.as_option().and_then(|address| address.to.as_ref()) {
+                Some(To::User(other)) => pair_home(user, *other, partitions),
+                Some(To::Group(group)) => {
+                    group_home(*group, partitions).unwrap_or_else(|| home(user, partitions))
+                }
+                None => home(user, partitions),
+            }
         }
         _ => home(user, partitions),
     }
@@ -90,6 +103,7 @@ impl Item {
         match &self.work {
             Work::Apply(Body::Attach(attach)) => attach.origin.as_option(),
             Work::Apply(Body::Send(send)) => send.origin.as_option(),
+            Work::Apply(Body::Group(group)) => group.origin.as_option(),
             Work::Apply(Body::Ack(ack)) => ack.origin.as_option(),
             Work::Apply(Body::Read(read)) => read.origin.as_option(),
             Work::Apply(Body::History(history)) => history.origin.as_option(),
@@ -150,12 +164,7 @@ fn of_call(origin: Origin, call: Call) -> Work {
 
 fn of_frame(origin: Origin, body: client_frame::Body) -> Work {
     use client_frame::Body as Frame;
-    let (session, id) = (session_of(&origin), origin.id);
     let origin = origin.into();
-    let refuse = |code: Code, text: &str| {
-        let error = Error { code: code.into(), message: text.to_owned(), ..Error::default() };
-        Work::Refuse { session, id, error }
-    };
     match body {
         Frame::Send(send) => {
             Work::Apply(log::Send { origin, send: (*send).into(), receiver_known: false }.into())
@@ -164,7 +173,9 @@ fn of_frame(origin: Origin, body: client_frame::Body) -> Work {
         Frame::Read(read) => Work::Apply(log::Read { origin, message: read.message }.into()),
         Frame::Typing(typing) => Work::Apply(log::Typing { origin, typing: (*typing).into() }.into()),
         Frame::Watch(watch) => Work::Apply(log::Watch { origin, user: watch.user }.into()),
-        Frame::Group(_) => refuse(Code::NOT_FOUND, "groups are not served by this version"),
+        Frame::Group(command) => {
+            Work::Apply(log::Group { origin, command: (*command).into(), unknown: 0 }.into())
+        }
         Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
         Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
         Frame::History(fetch) => Work::Apply(log::History { origin, fetch: (*fetch).into() }.into()),

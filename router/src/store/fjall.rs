@@ -169,6 +169,17 @@ impl Store for FjallStore {
         })
     }
 
+    fn keys(&self, first: &Key, last: &Key, visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), StoreError> {
+        self.with("read", |open| {
+            for pair in open.space(first).range(first.bytes()..=last.bytes()) {
+                if !visit(&pair.key()?) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn scan_back(
         &self,
         first: &Key,

@@ -48,6 +48,14 @@ pub trait Store: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreError>;
 
+    /// Visits the committed keys from `first` to `last` like `scan`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn keys(&self, first: &Key, last: &Key, visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), StoreError> {
+        self.scan(first, last, &mut |key, _| visit(key))
+    }
+
     /// The last committed key from `first` to `last`, both included and of one space.
     ///
     /// # Errors

@@ -21,7 +21,6 @@ use last_seen::LastSeen;
 use roost_proto::v1;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-pub use typing::typed_to;
 use watch::{Asks, Watching};
 
 /// What a partition knows of presence, for its users and for those who follow them.
@@ -41,6 +40,8 @@ pub(super) struct Presence {
     /// By session at home here: whom it follows.
     watching: Watching,
     asks: Asks,
+    /// Typing notices since the last tick.
+    typed: usize,
 }
 
 /// A user whom somebody follows.
@@ -142,6 +143,9 @@ impl Partition {
                 self.presence.unfollow(*user, follower);
                 continue;
             }
+            if !follow.group.is_empty() && !self.is_in_one_of(*user, &follow.group, tx)? {
+                continue;
+            }
             let is_here = self.is_connected(*user);
             let is_kept = self.presence.follow(*user, follower, is_here);
             tx.out.presence_refused += u64::from(!is_kept);
@@ -156,6 +160,7 @@ impl Partition {
     /// Tells followers what has changed, up to the limit of a tick; the rest waits for the next one, and is told as it is by then.
     pub(super) fn tell_presence(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         self.presence.let_grace_begin(tx.now_ms);
+        self.presence.typed = 0;
         let mut left = limits::PRESENCE_NOTICES_TICK_MAX;
         // Half of them for those who went, so that neither waits for the other.
         let for_leaving = left / 2;
@@ -253,6 +258,11 @@ impl Partition {
         Ok(u64::from(days.max().unwrap_or(0)) * limits::DAY_MS)
     }
 
+    fn is_in_one_of(&self, user: UserId, groups: &[u64], tx: &Tx<'_>) -> Result<bool, StoreError> {
+        let memberships = self.memberships(user, tx)?;
+        Ok(memberships.iter().any(|membership| membership.until == 0 && groups.contains(&membership.group)))
+    }
+
     /// Something was said between the two within the time of retention, whoever said it. Known in the home of the pair.
     fn talk(&self, one: UserId, other: UserId, tx: &Tx<'_>) -> Result<bool, StoreError> {
         let mut found = false;
@@ -276,51 +286,6 @@ fn follower_of(origin: &Origin) -> Follower {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn follower(user: UserId, generation: u32) -> Follower {
-        Follower { user, device: 1, session: SessionId { gateway: 0, shard: 0, slot: 1, generation } }
-    }
-
-    #[test]
-    fn a_user_who_is_followed_by_many_keeps_the_newest() {
-        let mut presence = Presence::default();
-        let many = limits::FOLLOWERS_OF_USER_MAX as u64;
-        for user in 1..=many + 3 {
-            assert!(presence.follow(7, follower(user, 1), false));
-        }
-        assert_eq!(presence.followers(), many as usize);
-        let kept: Vec<_> = presence.followed[&7].followers.iter().map(|follower| follower.user).collect();
-        assert_eq!(kept, (4..=many + 3).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn the_table_of_followers_is_bounded() {
-        let mut presence = Presence::default();
-        for user in 0..limits::FOLLOWERS_MAX as u64 {
-            assert!(presence.follow(user, follower(1, 1), false));
-        }
-        assert!(!presence.follow(u64::MAX, follower(1, 1), false));
-        assert!(!presence.follow(0, follower(2, 1), false));
-        assert!(presence.follow(0, follower(1, 2), false), "who follows already needs no room");
-        assert_eq!(presence.followed.len(), limits::FOLLOWERS_MAX);
-        presence.unfollow(1, follower(1, 1));
-        assert!(presence.follow(u64::MAX, follower(1, 1), false));
-        for user in (0..limits::FOLLOWERS_MAX as u64).chain([u64::MAX]) {
-            presence.unfollow(user, follower(1, 1));
-            presence.unfollow(user, follower(1, 2));
-        }
-        assert_eq!((presence.followers(), presence.followed.len()), (0, 0));
-        assert!(presence.followed.capacity() < limits::FOLLOWERS_MAX / 8, "the memory is given back");
-    }
-
-    #[test]
-    fn an_end_that_comes_late_does_not_end_its_successor() {
-        let mut presence = Presence::default();
-        presence.follow(7, follower(1, 1), false);
-        presence.follow(7, follower(1, 2), false);
-        presence.unfollow(7, follower(1, 1));
-        assert_eq!(presence.followed[&7].followers, [follower(1, 2)]);
-    }
-}
+mod table_tests;
+#[cfg(test)]
+mod tests;

@@ -124,8 +124,9 @@ impl Partition {
         let watch = Watch { session, users: users.clone().into() };
         let old = self.presence.watching.put(key, watch).map_or(Box::default(), |old| old.users);
         let ended = old.into_iter().filter(|user| users.binary_search(user).is_err()).collect::<Vec<_>>();
-        self.ask(origin, &ended, true, tx)?;
-        self.ask(origin, &users, false, tx)
+        self.ask(origin, &ended, None, tx)?;
+        let groups = self.groups_in(origin.user, tx)?;
+        self.ask(origin, &users, Some(&groups), tx)
     }
 
     /// What a session follows goes with it. `unless`: the session that is there now.
@@ -140,15 +141,27 @@ impl Partition {
         let (gateway, shard) = (u32::from(gateway), u32::from(shard));
         let (user, device) = key;
         let origin = Origin { gateway, shard, slot, generation, user, device, ..Origin::default() };
-        self.ask(&origin, &watch.users, true, tx)
+        self.ask(&origin, &watch.users, None, tx)
     }
 
-    /// One whisper to each partition that is the home of pairs. Ends take the same way, or they would overtake what they end.
+    /// Groups that a user of this partition is in: the newest, where they are many.
+    fn groups_in(&mut self, user: UserId, tx: &Tx<'_>) -> Result<Vec<u64>, StoreError> {
+        self.load(user, tx.store)?;
+        if self.users.get(user).is_none_or(|user| user.memberships == 0) {
+            return Ok(Vec::new());
+        }
+        let memberships = self.memberships(user, tx)?;
+        let open = memberships.iter().rev().filter(|membership| membership.until == 0);
+        Ok(open.map(|membership| membership.group).take(limits::WATCH_GROUPS_MAX).collect())
+    }
+
+    /// One whisper to each partition that is the home of pairs. Without groups it is an end, which takes the same way, or it would
+    /// overtake what it ends.
     fn ask(
         &mut self,
         origin: &Origin,
         users: &[UserId],
-        ends: bool,
+        groups: Option<&[u64]>,
         tx: &mut Tx<'_>,
     ) -> Result<(), StoreError> {
         let partitions = self.outgoing.len() as u16;
@@ -157,7 +170,8 @@ impl Partition {
             by_home.entry(pair_home(origin.user, *user, partitions)).or_default().push(*user);
         }
         by_home.into_iter().try_for_each(|(to, user)| {
-            let ask = Follow { origin: origin.clone().into(), user, ends };
+            let (ends, group) = (groups.is_none(), groups.unwrap_or_default().to_vec());
+            let ask = Follow { origin: origin.clone().into(), user, ends, group };
             self.whisper(to, whisper::Body::Ask(ask.into()), tx)
         })
     }
@@ -194,18 +208,19 @@ impl Partition {
 
     fn pass_on_ask(&mut self, ask: &Follow, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let partitions = self.outgoing.len() as u16;
-        let mut by_home: BTreeMap<u16, Vec<UserId>> = BTreeMap::new();
+        let mut by_home: BTreeMap<(u16, bool), Vec<UserId>> = BTreeMap::new();
         for user in &ask.user {
             let may = ask.ends || *user == ask.origin.user || {
                 self.presence.asks.asked += 1;
                 self.talk(ask.origin.user, *user, tx)?
             };
-            if may {
-                by_home.entry(home(*user, partitions)).or_default().push(*user);
+            if may || !ask.group.is_empty() {
+                by_home.entry((home(*user, partitions), may)).or_default().push(*user);
             }
         }
-        by_home.into_iter().try_for_each(|(to, user)| {
-            let follow = Follow { user, ..ask.clone() };
+        by_home.into_iter().try_for_each(|((to, may), user)| {
+            let group = if may { Vec::new() } else { ask.group.clone() };
+            let follow = Follow { origin: ask.origin.clone(), user, ends: ask.ends, group };
             self.whisper(to, whisper::Body::Follow(follow.into()), tx)
         })
     }
