@@ -16,7 +16,7 @@ struct Member {
 impl Member {
     fn connect(gateway: &Gateway, user: u64) -> Self {
         // Even numbers speak protobuf, odd ones JSON.
-        let encoding = if user % 2 == 0 { Encoding::Proto } else { Encoding::Json };
+        let encoding = if user.is_multiple_of(2) { Encoding::Proto } else { Encoding::Json };
         let (client, _) = gateway.connect(user, 1, encoding).expect("a session");
         Self { client, user, told: Vec::new() }
     }

@@ -29,7 +29,8 @@ pub(super) struct Devices {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Device {
     /// Its number.
-    device: u32,
+    #[serde(rename = "device")]
+    number: u32,
     /// Its place in the user's stream.
     #[schema(schema_with = openapi::number)]
     acknowledged: String,
@@ -46,7 +47,7 @@ pub(super) struct Device {
 impl From<DeviceState> for Device {
     fn from(state: DeviceState) -> Self {
         Self {
-            device: state.device,
+            number: state.device,
             acknowledged: state.acknowledged.to_string(),
             last_seen_ms: Some(state.last_seen_ms).filter(|ms| *ms > 0).map(|ms| ms.to_string()),
             connected: state.connected,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use roost_proto::tier::{Answer, Call};
 use roost_proto::v1::group_command::{Command, Create, Members};
 use roost_proto::v1::{self, server_frame};
@@ -45,8 +45,6 @@ async fn command(
     let command = v1::GroupCommand { group, command: Some(command) };
     match shared.calls()?.frame(who, command).await? {
         Some(server_frame::Body::Group(info)) => Ok(respond(status, &*info)),
-        // Who has left is not told how the group is without them.
-        None => Ok(StatusCode::NO_CONTENT.into_response()),
         _ => Err(defect()),
     }
 }
@@ -135,7 +133,6 @@ pub(super) async fn add(
     request_body(content = ref("#/components/schemas/GroupCommand.Members"), example = json!({ "user": ["1003"] })),
     responses(
         (status = 200, description = "The group", body = ref("#/components/schemas/GroupInfo")),
-        (status = 204, description = "The caller has left"),
         (status = 403, response = Refusal),
         (status = 404, response = Refusal)))]
 pub(super) async fn remove(
@@ -173,7 +170,6 @@ pub(super) async fn add_one(
         ("user" = u64, Path, description = "The member's number; one's own to leave", minimum = 1)),
     responses(
         (status = 200, description = "The group", body = ref("#/components/schemas/GroupInfo")),
-        (status = 204, description = "The caller has left"),
         (status = 403, response = Refusal),
         (status = 404, response = Refusal)))]
 pub(super) async fn remove_one(

@@ -18,7 +18,7 @@ use super::limits::{
 pub(super) struct Throttle {
     by_address: Limiter<IpAddr>,
     by_user: Limiter<u64>,
-    by_caller: Option<Limiter<u64>>,
+    calls: Option<Limiter<u64>>,
 }
 
 impl Throttle {
@@ -31,7 +31,7 @@ impl Throttle {
         Self {
             by_address: Limiter::new(ADDRESS_BURST, ADDRESS_REFILL_MS, THROTTLE_KEYS_MAX),
             by_user: Limiter::new(USER_BURST, USER_REFILL_MS, THROTTLE_KEYS_MAX),
-            by_caller: call_rate.map(calls),
+            calls: call_rate.map(calls),
         }
     }
 
@@ -40,7 +40,7 @@ impl Throttle {
     /// # Errors
     /// 429 past the limit.
     pub(super) fn caller(&self, user: u64) -> Result<(), Refusal> {
-        let checked = self.by_caller.as_ref().map_or(Ok(()), |calls| calls.check(&user));
+        let checked = self.calls.as_ref().map_or(Ok(()), |limiter| limiter.check(&user));
         checked.map_err(|wait_s| Refusal::too_many("Too many calls by this user; wait a moment.", wait_s))
     }
 

@@ -2,4 +2,5 @@
 
 mod messages;
 mod openapi;
+mod page;
 mod rest;

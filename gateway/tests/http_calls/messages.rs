@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 const ALICE: u64 = 1001;
 const BOB: u64 = 1002;
+const CAROL: u64 = 1003;
 
 fn gateway() -> Gateway {
-    Gateway::start(&["--shards", "2"]).expect("the gateway starts")
+    Gateway::start(&["--shards", "2", "--router-threads", "2"]).expect("the gateway starts")
 }
 
 fn session(gateway: &Gateway, user: u64, device: u32) -> Client {
@@ -214,9 +215,9 @@ fn devices_are_listed_and_a_removed_one_is_sent_away() {
 
     assert_eq!(alice.delete("/v1/devices/2").status, 204);
     let reason = loop {
-        match laptop.receive().expect("a GoAway comes before the end").body {
-            Some(server_frame::Body::GoAway(away)) => break away.reason,
-            _ => continue,
+        let frame = laptop.receive().expect("a GoAway comes before the end");
+        if let Some(server_frame::Body::GoAway(away)) = frame.body {
+            break away.reason;
         }
     };
     assert_eq!(reason, "this device was removed by its user");
@@ -382,4 +383,43 @@ fn sends_over_http_and_websocket_share_one_limit() {
     let wait_s: u64 = refused.header("retry-after").expect("a time").parse().expect("seconds");
     assert!((1..=100).contains(&wait_s), "{wait_s}");
     assert!(alice.say(ALICE, b"4", b"four").is_err());
+}
+
+#[test]
+fn a_group_made_over_http_is_one_of_sessions_too() {
+    let gateway = gateway();
+    let (mut bob, mut carol) = (session(&gateway, BOB, 1), session(&gateway, CAROL, 1));
+    let alice = Rest::new(&gateway, ALICE, 1);
+    let made = alice.post("/v1/groups", &json!({ "name": "friends", "member": ["1002", "1003"] }));
+    assert_eq!(made.status, 201, "{}", made.body);
+    let group = text(&made.json()["group"]);
+    for member in [&mut bob, &mut carol] {
+        let event::Body::Group(info) = member.event().expect("an event").body.expect("a body") else {
+            panic!("not a group")
+        };
+        assert_eq!((info.group.to_string(), &*info.name, info.member.len()), (group.clone(), "friends", 3));
+    }
+    let said = alice.post("/v1/messages", &json!({ "to": { "group": group }, "payload": "aGk=" }));
+    assert_eq!(said.status, 201, "{}", said.body);
+    for member in [&mut bob, &mut carol] {
+        assert_eq!(member.message().expect("a message").1.id.to_string(), said.json()["id"]);
+    }
+    let refused =
+        Rest::new(&gateway, BOB, 1).request("PATCH", &format!("/v1/groups/{group}"), r#"{"name":"mine"}"#);
+    assert_eq!((refused.status, refused.code()), (403, "FORBIDDEN".to_owned()), "{}", refused.body);
+    let removed = alice.delete(&format!("/v1/groups/{group}/members/1003"));
+    assert_eq!(removed.status, 200, "{}", removed.body);
+    let carol = Rest::new(&gateway, CAROL, 1);
+    let deadline = std::time::Instant::now() + rest::DEADLINE;
+    while carol.get("/v1/groups").json()["groups"] != json!([]) {
+        assert!(std::time::Instant::now() < deadline, "she is still a member");
+    }
+    assert_eq!(carol.get(&format!("/v1/groups/{group}")).status, 404);
+    let groups = Rest::new(&gateway, BOB, 1).get("/v1/groups").json();
+    assert_eq!(groups["groups"][0]["group"], group, "{groups}");
+    let mut stream = Vec::new();
+    for event in Rest::new(&gateway, BOB, 1).events_until(|events| events.len() == 3) {
+        stream.push(event.as_object().expect("an event").keys().find(|key| *key != "seq").cloned());
+    }
+    assert_eq!(stream, ["group", "message", "group"].map(|kind| Some(kind.to_owned())));
 }

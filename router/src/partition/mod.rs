@@ -233,6 +233,8 @@ impl Partition {
             return false;
         }
         let record = self.users.get(origin.user).filter(|record| record.state == State::Stored);
+        // An event of a group may be among what is being committed.
+        let record = record.filter(|record| record.memberships == 0 || self.rosters.fresh.is_empty());
         let device = record.and_then(|record| record.device(origin.device));
         device.is_some_and(|device| !notes_day || device.seen_day == stream::day_of(now_ms))
     }

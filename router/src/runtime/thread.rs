@@ -171,10 +171,10 @@ impl Thread {
             items.extend(self.hear(peer));
         }
         self.shared.throttle.look_at_clock();
-        for jobs in [&self.jobs, &self.reads] {
-            let jobs = jobs.try_iter().take(batch_max);
-            items.extend(jobs.map(|job| Item::of(job, partitions, &self.shared.throttle)));
-        }
+        // Taken first and done last: what a session asks was offered after its Attach, which is among the reads then.
+        let jobs: Vec<Job> = self.jobs.try_iter().take(batch_max).collect();
+        let reads = self.reads.try_iter().take(limits::QUEUE_READS_MAX);
+        items.extend(reads.chain(jobs).map(|job| Item::of(job, partitions, &self.shared.throttle)));
         if self.ticked.elapsed() >= Duration::from_millis(limits::TICK_MS) {
             self.ticked = Instant::now();
             items.extend(

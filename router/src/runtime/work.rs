@@ -62,7 +62,10 @@ fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 
         client_frame::Body::History(fetch) => {
             match fetch.with.as_option().and_then(|address| address.to.as_ref()) {
                 Some(To::User(other)) => pair_home(user, *other, partitions),
-                _ => home(user, partitions),
+                Some(To::Group(group)) => {
+                    group_home(*group, partitions).unwrap_or_else(|| home(user, partitions))
+                }
+                None => home(user, partitions),
             }
         }
         client_frame::Body::KeysFetch(fetch) => home(fetch.user, partitions),

@@ -115,7 +115,7 @@ impl Bed {
         self.batch(&commands)
     }
 
-    fn batch(&mut self, commands: &[(u16, Body)]) -> Vec<Effect> {
+    pub(in crate::partition) fn batch(&mut self, commands: &[(u16, Body)]) -> Vec<Effect> {
         let (mut batch, mut out) = (Batch::default(), Output::default());
         for (at, command) in commands {
             self.apply(*at, command, &mut batch, &mut out);
@@ -251,7 +251,7 @@ pub(in crate::partition) fn receipts(user: u64, effects: &[Effect]) -> Vec<(Mark
     events(user, 1, effects).into_iter().filter_map(receipt).collect()
 }
 
-fn answer(user: u64, effects: &[Effect]) -> server_frame::Body {
+pub(in crate::partition) fn answer(user: u64, effects: &[Effect]) -> server_frame::Body {
     let body = |action: Action| match action {
         Action::Frame(frame) if frame.reply_to == 9 => frame.body,
         _ => None,

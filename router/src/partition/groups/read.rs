@@ -55,12 +55,21 @@ impl Partition {
 
     /// He was in the group at this place of the clock.
     fn was_member(&mut self, group: u64, user: UserId, at: u64, tx: &Tx<'_>) -> Result<bool, StoreError> {
+        let times = self.times_in_group(group, user, tx)?;
+        Ok(times.iter().any(|(joined, left)| *joined < at && at < *left))
+    }
+
+    /// When he was in the group: places of the clock, after the first of which and up to the second it was his.
+    pub(in crate::partition) fn times_in_group(
+        &mut self,
+        group: u64,
+        user: UserId,
+        tx: &Tx<'_>,
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
         let joined = self.group_of(group, user, tx)?.and_then(|group| group.member(user)).map(|m| m.joined);
-        if joined.is_some_and(|joined| joined < at) {
-            return Ok(true);
-        }
         let former = self.former(group, user, tx)?;
-        Ok(former.joined.iter().zip(&former.left).any(|(joined, left)| *joined < at && at < *left))
+        let former = former.joined.iter().copied().zip(former.left.iter().copied());
+        Ok(former.chain(joined.map(|joined| (joined, u64::MAX))).collect())
     }
 
     /// When he was in the group before; the newest times, where there were many.

@@ -5,7 +5,7 @@ use crate::{
     error::StoreError,
     log::{self, GroupMessageRecord, Origin, group_event},
     partition::{
-        Partition, Tx, home,
+        Partition, Tx, history, home,
         send::{answer, check_content, or_for_nobody},
         session_of,
     },
@@ -72,6 +72,7 @@ impl Partition {
             sealed: false,
             sent_at_ms: sent.sent_at_ms,
         };
+        self.keep(history::of_group(id), &message, &sealed, tx);
         self.tell_message(id, &homes, &message, &sealed, tx);
         Ok(Ok(sent))
     }

@@ -85,3 +85,53 @@ fn it_goes_after_the_days_it_is_kept_for() {
     bed.pass();
     assert_eq!(bed.store.len(Space::History), 0);
 }
+
+mod groups {
+    use crate::{
+        config::{Config, Rules},
+        log,
+        partition::group_home,
+        partition::groups::bed::{Bed, PARTITIONS, add, answer, error, origin, remove, say, sent},
+    };
+    use roost_proto::v1::{self, Code, HistoryFetch, address::To, server_frame};
+
+    fn fetch(bed: &mut Bed, user: u64, group: u64, before: u64, limit: u32) -> Result<Vec<u64>, Code> {
+        let with = v1::Address { to: Some(To::Group(group)) }.into();
+        let command = log::History {
+            origin: origin(user, 1).into(),
+            fetch: HistoryFetch { with, before, limit }.into(),
+        };
+        let home = group_home(group, PARTITIONS).unwrap();
+        let effects = bed.batch(&[(home, command.into())]);
+        match answer(user, &effects) {
+            server_frame::Body::History(history) => Ok(history.message.iter().map(|m| m.id).collect()),
+            _ => Err(error(user, &effects).0),
+        }
+    }
+
+    #[test]
+    fn members_read_what_was_said_while_they_were_in_it() {
+        let mut bed = Bed::with(Rules { history_ms: u64::MAX, ..Config::default().rules() });
+        bed.attach_all(1..=4);
+        let group = bed.create(1, &[2]);
+        let mut said = Vec::new();
+        let say = |bed: &mut Bed, n: u8| sent(1, &bed.send(1, 1, say(group, &[n]))).id;
+        said.push(say(&mut bed, 0));
+        bed.group(1, group, add(&[3]));
+        said.push(say(&mut bed, 1));
+        bed.group(1, group, remove(&[3]));
+        said.push(say(&mut bed, 2));
+        bed.group(1, group, add(&[3]));
+        said.push(say(&mut bed, 3));
+        said.push(say(&mut bed, 4));
+        let newest_first = |ids: &[usize]| Ok(ids.iter().map(|index| said[*index]).collect());
+        assert_eq!(fetch(&mut bed, 1, group, 0, 0), newest_first(&[4, 3, 2, 1, 0]));
+        assert_eq!(fetch(&mut bed, 3, group, 0, 0), newest_first(&[4, 3, 1]));
+        assert_eq!(fetch(&mut bed, 3, group, said[4], 1), newest_first(&[3]));
+        assert_eq!(fetch(&mut bed, 3, group, said[3], 1), newest_first(&[1]));
+        bed.group(1, group, remove(&[2]));
+        say(&mut bed, 5);
+        assert_eq!(fetch(&mut bed, 2, group, 0, 2), newest_first(&[4, 3]));
+        assert_eq!(fetch(&mut bed, 4, group, 0, 0), Err(Code::NOT_FOUND));
+    }
+}
