@@ -52,6 +52,8 @@ pub struct Session {
 pub enum Asked {
     Say(u64),
     SayToNobody,
+    /// To a group, and the newest version of it that anybody knew.
+    Group(u64, u64, v1::group_command::Command),
     Ack(u64),
     Read(Vec<u64>),
 }
