@@ -221,6 +221,10 @@ impl Partition {
                 Some(_) => {}
             }
             self.unplaced.pop();
+            // A session that came meanwhile did not see this one.
+            if self.users.get(user).is_some_and(|record| record.devices.len() > 1) {
+                self.have_company(user);
+            }
         }
         Ok(())
     }
