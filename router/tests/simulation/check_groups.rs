@@ -20,6 +20,7 @@ impl World {
             // Changes that are too old are not told, so that nobody's stream says when he was in it.
             return;
         }
+        self.model.groups.check_refusals();
         let versions = self.check_views();
         for info in self.model.groups.states() {
             self.check_told(info);

@@ -84,6 +84,10 @@ impl Groups {
                 Some(before) => check_change(before, info),
             }
         }
+    }
+
+    /// Who was refused had no right just then. All changes must be known for that.
+    pub fn check_refusals(&self) {
         for (group, user, since, as_no_admin) in &self.refused {
             let mut states = self.infos.range((*group, *since)..=(*group, u64::MAX)).map(|(_, info)| info);
             let lacks = |info: &GroupInfo| {

@@ -1,7 +1,7 @@
 //! What comes to devices, checked as it comes.
 
 use crate::{
-    device::{Asked, Start},
+    device::{Asked, GroupAsked, Start},
     model::{DAY_MS, RETENTION_MS, To, number_of, time_of_id, time_of_seq},
     world::{World, place},
 };
@@ -104,11 +104,11 @@ impl World {
             (Asked::SayToNobody, Some(server_frame::Body::Error(error))) => {
                 assert_eq!(error.code, Code::NOT_FOUND);
             }
-            (Asked::Group(_, _, command), Some(server_frame::Body::Group(info))) => {
-                self.model.groups.answered(self.devices[n].user, &command, &info);
+            (Asked::Group(asked), Some(server_frame::Body::Group(info))) => {
+                self.model.groups.answered(self.devices[n].user, &asked.command, &info);
             }
-            (Asked::Group(group, since, command), Some(server_frame::Body::Error(error))) => {
-                self.group_refused(n, group, since, &command, &error);
+            (Asked::Group(asked), Some(server_frame::Body::Error(error))) => {
+                self.group_refused(n, &asked, &error);
             }
             (Asked::Ack(up_to), None) => {
                 let (now_ms, device) = (self.now_ms, &mut self.devices[n]);
@@ -157,24 +157,17 @@ impl World {
         }
     }
 
-    fn group_refused(&mut self, n: usize, group: u64, since: u64, command: &Command, error: &v1::Error) {
-        let joining = match command {
-            Command::Create(create) => &create.member[..],
-            Command::Add(users) => &users.user[..],
-            _ => &[],
-        };
-        let is_known = |user: &u64| self.devices.iter().any(|d| d.user == *user && d.registered.is_some());
-        let user = self.devices[n].user;
+    fn group_refused(&mut self, n: usize, asked: &GroupAsked, error: &v1::Error) {
+        let (user, command) = (self.devices[n].user, &asked.command);
         if error.code == Code::FORBIDDEN {
-            self.model.groups.refuse(group, user, since, true);
-        } else if error.code == Code::NOT_FOUND
-            && joining.iter().all(is_known)
-            && !matches!(command, Command::Promote(_))
-        {
-            self.model.groups.refuse(group, user, since, false);
+            self.model.groups.refuse(asked.group, user, asked.since, true);
+        } else if error.code == Code::NOT_FOUND {
+            // Perhaps another is not there: who is to join, or who is to be promoted.
+            if asked.is_joining_known && !matches!(command, Command::Promote(_)) {
+                self.model.groups.refuse(asked.group, user, asked.since, false);
+            }
         } else {
-            let may_be = matches!(error.code.as_known(), Some(Code::NOT_FOUND | Code::TOO_LARGE));
-            assert!(may_be, "{command:?} was refused: {error:?}");
+            assert_eq!(error.code, Code::TOO_LARGE, "{command:?} was refused: {error:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     PARTITIONS,
-    device::{Asked, Device, Session},
+    device::{Asked, Device, GroupAsked, Session},
     disk::Disk,
     groups::MEMBERS_MAX,
     host::{Fate, Host, Seen},
@@ -169,8 +169,16 @@ impl World {
 
     pub fn group(&mut self, n: usize, group: u64, command: Command) {
         self.tell(|world| format!("{} says to group {}: {command:?}", world.devices[n], place(group >> 10)));
-        let version = self.model.groups.newest(group).map_or(0, |info| info.version);
-        let origin = self.origin(n, Some(Asked::Group(group, version, command.clone())));
+        let joining = match &command {
+            Command::Create(create) => &create.member[..],
+            Command::Add(users) => &users.user[..],
+            _ => &[],
+        };
+        let is_known = |user: &u64| self.devices.iter().any(|d| d.user == *user && d.registered.is_some());
+        let is_joining_known = joining.iter().all(is_known);
+        let since = self.model.groups.newest(group).map_or(0, |info| info.version);
+        let asked = GroupAsked { group, command: command.clone(), since, is_joining_known };
+        let origin = self.origin(n, Some(Asked::Group(asked)));
         let home = (group != 0).then(|| group_home(group, PARTITIONS)).flatten();
         let command = v1::GroupCommand { group, command: Some(command) };
         let command = log::Group { origin: origin.into(), command: command.into(), unknown: 0 };
