@@ -9,6 +9,9 @@ use buffa::Message as _;
 use roost_proto::v1::{self, Code, Kind, event, group_command::Command, server_frame};
 use roost_router::{Action, Effect, SessionId};
 
+/// The clock goes back at times, by less than this.
+const CLOCK_BACK_MS: u64 = 200;
+
 impl World {
     pub fn observe(&mut self, effect: Effect) {
         let SessionId { slot, generation, .. } = effect.session;
@@ -153,7 +156,7 @@ impl World {
         // That it was here is not noted while the disk fails.
         device.welcomed_ms = if is_troubled { 0 } else { now_ms };
         if now_ms.saturating_sub(device.seen_ms) > RETENTION_MS {
-            device.gone_until_ms = now_ms;
+            device.gone_until_ms = now_ms + CLOCK_BACK_MS;
         }
     }
 
