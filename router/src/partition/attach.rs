@@ -173,7 +173,7 @@ impl Partition {
     }
 
     /// None of the user's sessions is that of an only device.
-    fn have_company(&mut self, user: UserId) {
+    pub(super) fn have_company(&mut self, user: UserId) {
         let mut numbers = std::mem::take(&mut self.numbers);
         self.sessions.of(user, &mut numbers);
         for number in &numbers {

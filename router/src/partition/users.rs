@@ -166,6 +166,7 @@ impl Partition {
                 record.state = State::Stored;
             }
         }
+        self.removed.clear();
         self.registering.shrink_to(limits::BATCH_REQUESTS_MAX);
         self.users.age();
     }
@@ -181,6 +182,7 @@ impl Partition {
         for user in std::mem::take(&mut self.changed) {
             self.displace(user);
         }
+        self.unplaced.extend(self.removed.drain(..).filter_map(begun));
         if !self.unplaced.is_empty() {
             self.registering.retain(|user| self.users.get(*user).is_some());
         }
@@ -224,6 +226,10 @@ impl Partition {
                 Some(_) => {}
             }
             self.unplaced.pop();
+            // A session that came meanwhile did not see this one.
+            if self.users.get(user).is_some_and(|record| record.devices.len() > 1) {
+                self.have_company(user);
+            }
         }
         Ok(())
     }

@@ -129,11 +129,12 @@ impl Partition {
         self.sessions.of(user, &mut numbers);
         for number in &numbers {
             let session = self.sessions.number_mut(*number);
+            let key = session.key();
+            // Also of one that is behind: a refill beside the commit would not find this event, and take it for up to date.
+            self.undo.push(Undo::Moved(key, session.place));
             if session.place.is_behind() {
                 continue;
             }
-            let key = session.key();
-            self.undo.push(Undo::Moved(key, session.place));
             let Some(bytes) = event.view(user, session.device) else {
                 if event.is_said_by(key) || self.windows.contains_key(&key) {
                     session.place.pass(event.seq);

@@ -52,8 +52,20 @@ pub struct Session {
 pub enum Asked {
     Say(u64),
     SayToNobody,
+    Group(GroupAsked),
     Ack(u64),
     Read(Vec<u64>),
+}
+
+#[derive(Debug)]
+pub struct GroupAsked {
+    /// 0 for a new one.
+    pub group: u64,
+    pub command: v1::group_command::Command,
+    /// The newest version that anybody knew then.
+    pub since: u64,
+    /// Those who are to join were known users then.
+    pub is_joining_known: bool,
 }
 
 impl Device {

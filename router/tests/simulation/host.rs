@@ -4,7 +4,7 @@ use crate::{PARTITIONS, disk::Disk, random::Rng, wire::Wires};
 use roost_router::{
     Action, Effect, Rules, StoreError,
     log::{self, Forward, Origin, command::Body},
-    partition::{Output, Partition, Tx, home, receiver, session_of},
+    partition::{Output, Partition, Tx, home, joining, receiver, session_of},
     record,
     store::{Batch, Store},
 };
@@ -52,6 +52,7 @@ impl Item {
         match &self.body {
             Body::Attach(attach) => attach.origin.as_option(),
             Body::Send(send) => send.origin.as_option(),
+            Body::Group(group) => group.origin.as_option(),
             Body::Ack(ack) => ack.origin.as_option(),
             Body::Read(read) => read.origin.as_option(),
             _ => None,
@@ -250,8 +251,20 @@ impl Thread {
     }
 
     fn apply(&mut self, item: &mut Item, around: &Around<'_>) -> Result<(), StoreError> {
-        if let Body::Send(send) = &mut item.body {
-            send.receiver_known = self.knows_receiver(send, around.disk)?;
+        match &mut item.body {
+            Body::Send(send) => {
+                let to = receiver(&send.send);
+                send.receiver_known = to.map_or(Ok(false), |user| self.knows(user, around.disk))?;
+            }
+            Body::Group(group) => {
+                group.unknown = 0;
+                for user in joining(&group.command) {
+                    if group.unknown == 0 && !self.knows(*user, around.disk)? {
+                        group.unknown = *user;
+                    }
+                }
+            }
+            _ => {}
         }
         let at_once = self.out.at_once.len();
         let mut tx =
@@ -273,13 +286,12 @@ impl Thread {
         Ok(())
     }
 
-    fn knows_receiver(&self, send: &log::Send, disk: &Disk) -> Result<bool, StoreError> {
-        let Some(to) = receiver(&send.send) else { return Ok(false) };
-        let number = home(to, PARTITIONS);
-        if self.is_mine(number) && self.partitions[usize::from(number) / self.count].has_at_hand(to) {
+    fn knows(&self, user: u64, disk: &Disk) -> Result<bool, StoreError> {
+        let number = home(user, PARTITIONS);
+        if self.is_mine(number) && self.partitions[usize::from(number) / self.count].has_at_hand(user) {
             return Ok(true);
         }
-        Ok(disk.get(&record::user(number, to))?.is_some())
+        Ok(disk.get(&record::user(number, user))?.is_some())
     }
 
     fn let_out_at_once(&mut self, around: &mut Around<'_>) {

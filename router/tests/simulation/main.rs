@@ -5,8 +5,10 @@
 //! in memory, and as many on disk in proportion.
 
 mod check;
+mod check_groups;
 mod device;
 mod disk;
+mod groups;
 mod host;
 mod model;
 mod observe;
@@ -38,6 +40,7 @@ fn run(seed: u64, disk: Disk, is_told: bool) {
     }
     world.heal();
     world.check();
+    world.check_groups();
     world.check_acknowledged();
     world.check_forgotten();
 }

@@ -1,5 +1,6 @@
 //! What must come of it: plain maps, and nothing of the router's own.
 
+use crate::groups::Groups;
 use roost_proto::v1::{self, Kind, Mark, event};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +8,28 @@ pub const HOUR_MS: u64 = 60 * 60 * 1000;
 pub const DAY_MS: u64 = 24 * HOUR_MS;
 pub const RETENTION_MS: u64 = 30 * DAY_MS;
 
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum To {
+    User(u64),
+    Group(u64),
+}
+
+impl To {
+    pub fn address(self) -> v1::Address {
+        let to = match self {
+            Self::User(user) => v1::address::To::User(user),
+            Self::Group(group) => v1::address::To::Group(group),
+        };
+        v1::Address { to: Some(to) }
+    }
+}
+
 /// What somebody said, under the number that is its `client_id`.
 pub struct Said {
     pub from: u64,
     pub device: u32,
-    pub to: u64,
+    pub to: To,
     pub kind: Kind,
     pub payload: Vec<u8>,
     pub sealed: Vec<v1::Sealed>,
@@ -26,14 +44,17 @@ pub struct Said {
     pub is_given_up: bool,
     /// A device of the receiver was registered when it was said.
     pub is_to_known: bool,
+    /// Of its group, the newest version that anybody knew.
+    pub version: u64,
     /// Devices that were registered when it was said.
     pub must_reach: Vec<usize>,
 }
 
 impl Said {
-    /// It is for this device of one of the two users.
+    /// It is for this device, as far as its user is in the conversation.
     pub fn is_for(&self, user: u64, device: u32) -> bool {
-        (self.from == user || self.to == user)
+        let is_in = matches!(self.to, To::Group(_)) || self.from == user || self.to == To::User(user);
+        is_in
             && (self.from, self.device) != (user, device)
             && (self.sealed.is_empty() || self.sealed.iter().any(|s| (s.user, s.device) == (user, device)))
     }
@@ -58,6 +79,9 @@ pub struct Model {
     pub streams: BTreeMap<(u64, u64), v1::Event>,
     /// Of each message in a user's stream: its seq.
     places: BTreeMap<(u64, u64), u64>,
+    /// Of each change of a group in a user's stream: its seq. By user, group, version.
+    versions: BTreeMap<(u64, u64, u64), u64>,
+    pub groups: Groups,
     /// Of each receipt: its seq. By mark, message, and who has it.
     receipts: BTreeMap<(i32, u64, u64), u64>,
     /// Messages that this user said to have read.
@@ -94,7 +118,13 @@ impl Model {
                 self.receipt(user, event.seq, receipt);
                 event.clone()
             }
-            other => panic!("an event is {other:?}"),
+            Some(event::Body::Group(info)) => {
+                self.groups.learn(info);
+                let place = *self.versions.entry((user, info.group, info.version)).or_insert(event.seq);
+                assert_eq!(place, event.seq, "a change of a group came twice: {info:?}");
+                event.clone()
+            }
+            None => panic!("an event of nothing"),
         };
         let known = self.streams.entry((user, event.seq)).or_insert_with(|| plain.clone());
         assert_eq!(*known, plain, "two devices of user {user} were told different things at one place");
@@ -103,10 +133,9 @@ impl Model {
     fn message(&mut self, user: u64, device: u32, seq: u64, message: &v1::Message) {
         let number = number_of(&message.client_id);
         let said = self.said.get_mut(&number).expect("a message that nobody said");
-        let to = message.to.as_option().and_then(|to| to.to.clone());
         assert_eq!(
-            (message.from, message.from_device, to, message.kind),
-            (said.from, said.device, Some(v1::address::To::User(said.to)), said.kind.into()),
+            (message.from, message.from_device, message.to.as_option(), message.kind),
+            (said.from, said.device, Some(&said.to.address()), said.kind.into()),
             "message #{number} came as another"
         );
         assert!(said.is_for(user, device), "message #{number} is not for device {user}:{device}");
@@ -135,7 +164,8 @@ impl Model {
                 .get(id)
                 .unwrap_or_else(|| panic!("a receipt of message {id}, which nobody was told of"));
             let said = &self.said[number];
-            assert_eq!((said.from, said.to), (user, receipt.by), "a receipt of #{number} for or by another");
+            let is_by = |to| if let To::User(to) = to { to == receipt.by } else { said.from != receipt.by };
+            assert!(said.from == user && is_by(said.to), "a receipt of #{number} for or by another");
             let place = *self.receipts.entry((receipt.mark.to_i32(), *id, receipt.by)).or_insert(seq);
             assert_eq!(place, seq, "message #{number} was reported as {:?} twice", receipt.mark);
             let was_told = self.places.contains_key(&(receipt.by, *id));
@@ -156,6 +186,10 @@ impl Model {
 
     pub fn place(&self, user: u64, id: u64) -> Option<u64> {
         self.places.get(&(user, id)).copied()
+    }
+
+    pub fn has_version(&self, user: u64, group: u64, version: u64) -> bool {
+        self.versions.contains_key(&(user, group, version))
     }
 
     pub fn has_receipt(&self, mark: Mark, id: u64, by: u64) -> bool {

@@ -1,13 +1,16 @@
 //! What comes to devices, checked as it comes.
 
 use crate::{
-    device::{Asked, Start},
-    model::{DAY_MS, RETENTION_MS, number_of, time_of_id, time_of_seq},
+    device::{Asked, GroupAsked, Start},
+    model::{DAY_MS, RETENTION_MS, To, number_of, time_of_id, time_of_seq},
     world::{World, place},
 };
 use buffa::Message as _;
-use roost_proto::v1::{self, Code, Kind, event, server_frame};
+use roost_proto::v1::{self, Code, Kind, event, group_command::Command, server_frame};
 use roost_router::{Action, Effect, SessionId};
+
+/// The clock goes back at times, by less than this.
+const CLOCK_BACK_MS: u64 = 200;
 
 impl World {
     pub fn observe(&mut self, effect: Effect) {
@@ -73,7 +76,8 @@ impl World {
                 let names: Vec<_> = receipt.message.iter().map(|id| self.name(*id)).collect();
                 format!("{:?} by {} of {}", receipt.mark, receipt.by, names.join(", "))
             }
-            other => format!("{other:?}"),
+            Some(event::Body::Group(info)) => format!("group {}", show(info)),
+            None => "nothing".into(),
         }
     }
 
@@ -103,6 +107,12 @@ impl World {
             (Asked::SayToNobody, Some(server_frame::Body::Error(error))) => {
                 assert_eq!(error.code, Code::NOT_FOUND);
             }
+            (Asked::Group(asked), Some(server_frame::Body::Group(info))) => {
+                self.model.groups.answered(self.devices[n].user, &asked.command, &info);
+            }
+            (Asked::Group(asked), Some(server_frame::Body::Error(error))) => {
+                self.group_refused(n, &asked, &error);
+            }
             (Asked::Ack(up_to), None) => {
                 let (now_ms, device) = (self.now_ms, &mut self.devices[n]);
                 if up_to > device.acked {
@@ -129,7 +139,8 @@ impl World {
         assert_eq!((welcome.user, welcome.device, session.is_welcomed), (device.user, device.number, false));
         assert!(welcome.acknowledged <= welcome.head, "the stream ends before what is acknowledged");
         // What was acknowledged when it was gone already leaves no trace.
-        let is_over = device.got.get(&device.acked).is_none_or(|event| is_over(event, now_ms));
+        let is_gone = time_of_seq(device.acked) <= device.gone_until_ms;
+        let is_over = is_gone || device.got.get(&device.acked).is_none_or(|event| is_over(event, now_ms));
         assert!(welcome.acknowledged >= device.acked || is_over, "an Ack that was answered is forgotten");
         (session.is_welcomed, session.newest) = (true, welcome.acknowledged);
     }
@@ -145,14 +156,31 @@ impl World {
         // That it was here is not noted while the disk fails.
         device.welcomed_ms = if is_troubled { 0 } else { now_ms };
         if now_ms.saturating_sub(device.seen_ms) > RETENTION_MS {
-            device.gone_until_ms = now_ms;
+            device.gone_until_ms = now_ms + CLOCK_BACK_MS;
+        }
+    }
+
+    fn group_refused(&mut self, n: usize, asked: &GroupAsked, error: &v1::Error) {
+        let (user, command) = (self.devices[n].user, &asked.command);
+        if error.code == Code::FORBIDDEN {
+            self.model.groups.refuse(asked.group, user, asked.since, true);
+        } else if error.code == Code::NOT_FOUND {
+            // Perhaps another is not there: who is to join, or who is to be promoted.
+            if asked.is_joining_known && !matches!(command, Command::Promote(_)) {
+                self.model.groups.refuse(asked.group, user, asked.since, false);
+            }
+        } else {
+            assert_eq!(error.code, Code::TOO_LARGE, "{command:?} was refused: {error:?}");
         }
     }
 
     /// A user is known who ever connected, once that is durable.
     fn not_found(&mut self, n: usize, number: u64) {
         let said = self.model.said.get_mut(&number).expect("it was said");
-        assert!(!said.is_to_known, "#{number} is for user {}, who is known", said.to);
+        assert!(!said.is_to_known, "#{number} is for {:?}, who is known", said.to);
+        if let To::Group(group) = said.to {
+            self.model.groups.refuse(group, said.from, said.version, false);
+        }
         said.is_given_up = true;
         self.devices[n].waiting.retain(|waiting| *waiting != number);
     }
@@ -185,6 +213,13 @@ fn brief(frame: &v1::ServerFrame) -> String {
             format!("Sent {}, duplicate {}", place(sent.id >> 10), sent.duplicate)
         }
         Some(server_frame::Body::Error(error)) => format!("{:?}: {}", error.code, error.message),
+        Some(server_frame::Body::Group(info)) => format!("group {}", show(info)),
         other => format!("{other:?}"),
     }
+}
+
+fn show(info: &v1::GroupInfo) -> String {
+    let member = |m: &v1::group_info::Member| format!("{}{}", m.user, if m.admin { "*" } else { "" });
+    let members: Vec<_> = info.member.iter().map(member).collect();
+    format!("{} version {}, {:?}: {}", place(info.group >> 10), info.version, info.name, members.join(" "))
 }

@@ -3,11 +3,14 @@
 use crate::{
     PARTITIONS,
     host::Fate,
-    model::{DAY_MS, HOUR_MS, RETENTION_MS, Said},
+    model::{DAY_MS, HOUR_MS, RETENTION_MS, Said, To},
     random::Rng,
-    world::World,
+    world::{World, place},
 };
-use roost_proto::v1::{Kind, Sealed, event};
+use roost_proto::v1::{
+    Kind, Sealed, event,
+    group_command::{Command, Create, Members},
+};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
@@ -18,6 +21,7 @@ pub enum Step {
     SayAgain,
     Ack,
     Read,
+    Group,
     Tick,
     Disturb,
     Trouble,
@@ -34,6 +38,8 @@ pub struct Habits {
     /// One message in so many is a status, or sealed.
     statuses: u64,
     sealed: u64,
+    /// One message in so many is to a group.
+    grouped: u64,
 }
 
 impl Habits {
@@ -47,6 +53,7 @@ impl Habits {
             (Step::SayAgain, 0, 2),
             (Step::Ack, 2, 10),
             (Step::Read, 0, 3),
+            (Step::Group, 0, 5),
             (Step::Tick, 0, 3),
             (Step::Disturb, 0, 2),
             (Step::Trouble, 0, 2),
@@ -61,7 +68,8 @@ impl Habits {
         let batch = rng.pick(&[2, 8, 30]).unwrap();
         let statuses = rng.pick(&[3, 10, u64::MAX]).unwrap();
         let sealed = rng.pick(&[2, 6, u64::MAX]).unwrap();
-        Self { steps, crashes: rng.pick(&[10, 40, 200]).unwrap(), batch, statuses, sealed }
+        let (crashes, grouped) = (rng.pick(&[10, 40, 200]).unwrap(), rng.pick(&[2, 4, 30]).unwrap());
+        Self { steps, crashes, batch, statuses, sealed, grouped }
     }
 }
 
@@ -78,6 +86,7 @@ impl World {
             Step::SayAgain if is_here => self.say_again(n),
             Step::Ack if is_here => self.ack_some(n),
             Step::Read if is_here => self.read_some(n),
+            Step::Group if is_here => self.some_group(n),
             Step::Tick => {
                 let partition = self.rng.below(u64::from(PARTITIONS)) as u16;
                 self.tick(partition);
@@ -105,7 +114,10 @@ impl World {
         }
         self.client_id += 1;
         let (number, from, device) = (self.client_id, self.devices[n].user, self.devices[n].number);
-        let to = 1 + self.rng.below(self.users);
+        let to = match self.rng.pick(&self.model.groups.numbers()) {
+            Some(group) if self.rng.one_in(habits.grouped) => To::Group(group),
+            _ => To::User(1 + self.rng.below(self.users)),
+        };
         let kind = if self.rng.one_in(habits.statuses) { Kind::STATUS } else { Kind::TEXT };
         let sealed = if self.rng.one_in(habits.sealed) { self.seal(from, to) } else { Vec::new() };
         let size = if sealed.is_empty() { self.rng.below(200) as usize } else { 0 };
@@ -121,31 +133,39 @@ impl World {
             id: None,
             is_answered: false,
             is_given_up: false,
-            is_to_known: self.devices.iter().any(|device| device.user == to && device.registered.is_some()),
+            is_to_known: self.devices.iter().any(|d| To::User(d.user) == to && d.registered.is_some()),
+            version: self.newest_version(to),
             must_reach: Vec::new(),
         };
         let must = |other: &usize| {
             let device = &self.devices[*other];
-            device.registered.is_some() && said.is_for(device.user, device.number)
+            let is_in = device.user == from || To::User(device.user) == to;
+            is_in && device.registered.is_some() && said.is_for(device.user, device.number)
         };
         said.must_reach = (0..self.devices.len()).filter(must).collect();
         self.tell(|world| {
             let sealed: Vec<_> = said.sealed.iter().map(|s| format!("{}:{}", s.user, s.device)).collect();
             let form =
                 if sealed.is_empty() { "plain".into() } else { format!("sealed for {}", sealed.join(" ")) };
-            format!("{} sends #{number} to {to}: {kind:?}, {form}", world.devices[n])
+            format!("{} sends #{number} to {}: {kind:?}, {form}", world.devices[n], show(to))
         });
         self.model.said.insert(number, said);
         self.devices[n].waiting.push(number);
         self.say(n, number);
     }
 
-    /// For one device of the receiver at least, and for some more of both.
-    fn seal(&mut self, from: u64, to: u64) -> Vec<Sealed> {
-        let mut sealed = Vec::new();
+    fn newest_version(&self, to: To) -> u64 {
+        let To::Group(group) = to else { return 0 };
+        self.model.groups.newest(group).map_or(0, |info| info.version)
+    }
+
+    /// For one device of the receiver at least, and for some more of both; in a group for some of anybody.
+    fn seal(&mut self, from: u64, to: To) -> Vec<Sealed> {
+        let (mut sealed, is_group) = (Vec::new(), matches!(to, To::Group(_)));
         for device in &self.devices {
-            let is_needed = device.user == to && sealed.iter().all(|s: &Sealed| s.user != to);
-            if is_needed || (device.user == from || device.user == to) && self.rng.one_in(2) {
+            let is_to = To::User(device.user) == to;
+            let is_needed = is_to && sealed.iter().all(|s: &Sealed| To::User(s.user) != to);
+            if is_needed || (device.user == from || is_to || is_group) && self.rng.one_in(2) {
                 let ciphertext = format!("{} for {device}", self.client_id).into_bytes().into();
                 sealed.push(Sealed { user: device.user, device: device.number, ciphertext });
             }
@@ -166,6 +186,31 @@ impl World {
             self.tell(|world| format!("{} sends #{number} again", world.devices[n]));
             self.say(n, number);
         }
+    }
+
+    fn some_group(&mut self, n: usize) {
+        let group = self.rng.pick(&self.model.groups.numbers()).unwrap_or(0);
+        let some = |world: &mut Self| {
+            let count = 1 + world.rng.below(2);
+            let users = world.users + u64::from(world.rng.one_in(20));
+            (0..count).map(|_| 1 + world.rng.below(users)).collect::<Vec<_>>()
+        };
+        let own = self.devices[n].user;
+        let (group, command) = match self.rng.below(if group == 0 { 1 } else { 12 }) {
+            0 => (
+                0,
+                Command::Create(
+                    Create { name: "new".into(), member: some(self), ..Create::default() }.into(),
+                ),
+            ),
+            1..=3 => (group, Command::Add(Members { user: some(self), ..Members::default() }.into())),
+            4..=6 => (group, Command::Remove(Members { user: some(self), ..Members::default() }.into())),
+            7 => (group, Command::Remove(Members { user: vec![own], ..Members::default() }.into())),
+            8..=9 => (group, Command::Promote(Members { user: some(self), ..Members::default() }.into())),
+            10 => (group, Command::Rename(format!("named by {own}"))),
+            _ => (group, Command::Info(true)),
+        };
+        self.group(n, group, command);
     }
 
     fn ack_some(&mut self, n: usize) {
@@ -214,5 +259,12 @@ impl World {
         for device in &mut self.devices {
             device.waiting.retain(|number| !self.model.said[number].is_given_up);
         }
+    }
+}
+
+fn show(to: To) -> String {
+    match to {
+        To::User(user) => user.to_string(),
+        To::Group(group) => format!("group {}", place(group >> 10)),
     }
 }

@@ -2,17 +2,18 @@
 
 use crate::{
     PARTITIONS,
-    device::{Asked, Device, Session},
+    device::{Asked, Device, GroupAsked, Session},
     disk::Disk,
+    groups::MEMBERS_MAX,
     host::{Fate, Host, Seen},
-    model::{Model, time_of_seq},
+    model::{Model, To, time_of_seq},
     random::Rng,
 };
-use roost_proto::v1;
+use roost_proto::v1::{self, group_command::Command};
 use roost_router::{
     Config, Rules,
     log::{self, Origin, command::Body},
-    partition::{home, pair_home},
+    partition::{group_home, home, pair_home},
 };
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct World {
     pub model: Model,
     /// The disk has failed since the process began.
     pub is_troubled: bool,
+    /// So much time passed at once that something may be too old.
+    pub has_jumped: bool,
     generation: u32,
     frame: u32,
     pub client_id: u64,
@@ -38,7 +41,13 @@ pub struct World {
 }
 
 fn rules() -> Rules {
-    Rules { heartbeat_s: 1, window_events_max: 3, window_bytes_max: 400, ..Config::default().rules() }
+    Rules {
+        heartbeat_s: 1,
+        window_events_max: 3,
+        window_bytes_max: 400,
+        group_members_max: MEMBERS_MAX,
+        ..Config::default().rules()
+    }
 }
 
 /// A seq, or a message's id without its partition, as the trace shows it: milliseconds since the start, and the count.
@@ -63,6 +72,7 @@ impl World {
             users,
             model: Model::default(),
             is_troubled: false,
+            has_jumped: false,
             generation: 0,
             frame: 0,
             client_id: 0,
@@ -125,13 +135,16 @@ impl World {
         let said = model.said.get_mut(&number).expect("it is in the model before it is said");
         said.attempts += 1;
         let send = v1::Send {
-            to: v1::Address { to: Some(v1::address::To::User(said.to)) }.into(),
+            to: said.to.address().into(),
             client_id: number.to_be_bytes().to_vec().into(),
             kind: said.kind.into(),
             payload: said.payload.clone().into(),
             sealed: said.sealed.clone(),
         };
-        let partition = pair_home(devices[n].user, said.to, PARTITIONS);
+        let partition = match said.to {
+            To::User(to) => pair_home(devices[n].user, to, PARTITIONS),
+            To::Group(group) => group_home(group, PARTITIONS).expect("nobody knows a group without a home"),
+        };
         let origin = self.origin(n, Some(Asked::Say(number)));
         self.submit_send(partition, origin, send);
     }
@@ -145,13 +158,31 @@ impl World {
         let nobody = self.users + 1000;
         self.tell(|world| format!("{} sends to {nobody}, who does not exist", world.devices[n]));
         let send = v1::Send {
-            to: v1::Address { to: Some(v1::address::To::User(nobody)) }.into(),
+            to: To::User(nobody).address().into(),
             client_id: b"nobody".to_vec().into(),
             ..v1::Send::default()
         };
         let partition = pair_home(self.devices[n].user, nobody, PARTITIONS);
         let origin = self.origin(n, Some(Asked::SayToNobody));
         self.submit_send(partition, origin, send);
+    }
+
+    pub fn group(&mut self, n: usize, group: u64, command: Command) {
+        self.tell(|world| format!("{} says to group {}: {command:?}", world.devices[n], place(group >> 10)));
+        let joining = match &command {
+            Command::Create(create) => &create.member[..],
+            Command::Add(users) => &users.user[..],
+            _ => &[],
+        };
+        let is_known = |user: &u64| self.devices.iter().any(|d| d.user == *user && d.registered.is_some());
+        let is_joining_known = joining.iter().all(is_known);
+        let since = self.model.groups.newest(group).map_or(0, |info| info.version);
+        let asked = GroupAsked { group, command: command.clone(), since, is_joining_known };
+        let origin = self.origin(n, Some(Asked::Group(asked)));
+        let home = (group != 0).then(|| group_home(group, PARTITIONS)).flatten();
+        let command = v1::GroupCommand { group, command: Some(command) };
+        let command = log::Group { origin: origin.into(), command: command.into(), unknown: 0 };
+        self.host.submit(home.unwrap_or_else(|| self.home_of(n)), command.into());
     }
 
     pub fn ack(&mut self, n: usize, up_to: u64) {
@@ -232,6 +263,7 @@ impl World {
 
     pub fn let_pass(&mut self, ms: u64) {
         self.now_ms += ms;
+        self.has_jumped = true;
         self.tell(|_| format!("{} hours have passed", ms / (60 * 60 * 1000)));
     }
 }
