@@ -126,7 +126,9 @@ impl Partition {
         self.drop_keys(origin.user, device, tx);
         self.change(origin.user, tx)?.devices.retain(|known| known.device != device);
         self.trim(origin.user, None, tx)?;
+        self.end_watch((origin.user, device), None, tx)?;
         if let Some(session) = self.take_session((origin.user, device)) {
+            self.note_last_seen(origin.user, tx.now_ms);
             let close = Action::Close { code: CLOSE_REMOVED, reason: REMOVED };
             tx.out.effects.push(Effect { session, action: close });
         }

@@ -5,7 +5,7 @@ use crate::{
     api::{DeviceId, UserId},
     error::StoreError,
     limits,
-    record::{self, Device, State, User},
+    record::{self, Device, OneTime, State, User},
     store::{Batch, Store},
 };
 use rustc_hash::FxHashMap;
@@ -200,8 +200,11 @@ impl Partition {
     /// Takes a record out of the cache and keeps the registrations in it.
     fn displace(&mut self, user: UserId) {
         let devices = self.users.remove(user).map(|record| record.devices).unwrap_or_default();
-        // An Ack of the batch may have moved the cursor.
-        let begun = |device: Device| device.registering.map(|cursor| (user, Device { cursor, ..device }));
+        // An Ack of the batch may have moved the cursor, and its keys are not stored.
+        let begun = |device: Device| {
+            let as_told = |cursor| Device { cursor, one_time: OneTime::default(), ..device };
+            device.registering.map(|cursor| (user, as_told(cursor)))
+        };
         self.unplaced.extend(devices.into_iter().filter_map(begun));
     }
 
