@@ -19,9 +19,10 @@ use serde_json::Value;
 use tungstenite::Message;
 
 /// Members whose values differ from run to run. Each value of the page stands for one value of the run.
-const VARIABLE: [&str; 11] = [
+const VARIABLE: [&str; 12] = [
     "id",
     "seq",
+    "group",
     "upTo",
     "head",
     "acknowledged",
