@@ -163,6 +163,8 @@ pub struct Partition {
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
+    /// Devices that were registering when this batch removed them.
+    removed: Vec<(UserId, record::Device)>,
     presence: Presence,
     groups: Groups,
     rosters: Rosters,
@@ -201,6 +203,7 @@ impl Partition {
             appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
+            removed: Vec::new(),
             presence: Presence::default(),
             groups: Groups::default(),
             rosters: Rosters::default(),
