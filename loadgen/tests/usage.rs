@@ -21,7 +21,7 @@ fn refused(arguments: &[&str], reason: &str) {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_in_one_line() {
-    for scenario in ["group", "slow", "mix"] {
+    for scenario in ["slow", "mix"] {
         refused(&[&[scenario], &URL[..]].concat(), &format!("does not have the scenario '{scenario}'"));
     }
     refused(&[&["echo", "--html", "x.html"], &URL[..]].concat(), "does not have --html");
