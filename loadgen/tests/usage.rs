@@ -80,8 +80,8 @@ fn help_names_the_exit_codes() {
     for text in ["97", "98", "99", "--fail-if", "--secret-file"] {
         assert!(help.contains(text), "{text}");
     }
-    // Three scenarios and a flag.
-    assert_eq!(help.matches("(not in this version)").count(), 4, "{help}");
+    // Two scenarios and a flag.
+    assert_eq!(help.matches("(not in this version)").count(), 3, "{help}");
     assert!(help.contains(&format!("at least {HEADER_BYTES}")), "{help}");
 }
 
