@@ -112,10 +112,8 @@ struct OnlyId {
 
 /// Whether an encoded `roost.v1.Event` is a receipt, told by its first two tags: fields are written in the order of their numbers.
 pub fn holds_receipt(event: &[u8]) -> bool {
-    let mut rest = match event {
-        [SEQ_TAG, rest @ ..] => rest,
-        _ => return false,
-    };
+    let [SEQ_TAG, rest @ ..] = event else { return false };
+    let mut rest = rest;
     buffa::encoding::decode_varint(&mut rest).is_ok() && rest.first() == Some(&RECEIPT_TAG)
 }
 

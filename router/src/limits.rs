@@ -47,6 +47,34 @@ pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
 /// A client's de-duplication key (`roost.proto`, Send).
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
 
+/// Users whose presence one session follows. More in one Watch: Error MALFORMED.
+pub const WATCH_USERS_MAX: usize = 256;
+/// Users that the sessions of one partition follow together, 8 bytes each. Full: Error UNAVAILABLE.
+pub const WATCHED_MAX: usize = 1 << 18;
+/// When a Watch that was refused for that may be worth trying again.
+pub const WATCH_RETRY_MS: u32 = 60_000;
+/// Followers of the users of one partition, 32 bytes each. Full: a further one is told how it is, and not what changes.
+pub const FOLLOWERS_MAX: usize = 1 << 18;
+/// Followers of one user. Full: the oldest makes room.
+pub const FOLLOWERS_OF_USER_MAX: usize = 1024;
+/// Presence notices of one partition in one tick. More wait for the next, and tell what is true then.
+pub const PRESENCE_NOTICES_TICK_MAX: usize = 2048;
+/// A user who is gone for less than this was not away.
+pub const PRESENCE_GRACE_MS: u64 = 5_000;
+/// Users of one partition of whom the last time is remembered to the millisecond, about 40 bytes each. The older half is forgotten;
+/// their record has the day.
+pub const LAST_SEEN_MAX: usize = 32_768;
+/// Groups of a user that count when it is asked whom he shares one with. More: the newest.
+pub const WATCH_GROUPS_MAX: usize = 128;
+/// Typing notices of one partition in one tick. More are dropped.
+pub const TYPING_NOTICES_TICK_MAX: usize = 4096;
+/// Pairs of users of one partition of whom it is asked in one tick whether they talk, which reads the store. More wait.
+pub const PAIRS_ASKED_TICK_MAX: usize = 1024;
+/// Pairs that wait, 8 bytes each. More: not asked, as if they did not talk; the client may say Watch again.
+pub const PAIRS_WAITING_MAX: usize = 65_536;
+/// A thread's queue of others' messages that is so full takes no more whispers: the rest is for forwards.
+pub const QUEUE_WHISPERS_MAX: usize = QUEUE_PEERS_MAX / 2;
+
 /// Members of a group. Full: who would be one more is not added (`TOO_LARGE`).
 pub const GROUP_MEMBERS_MAX: usize = 1024;
 /// A group's name, UTF-8; longer ones are answered `TOO_LARGE`.
@@ -168,6 +196,10 @@ const _: () = assert!((PAYLOAD_BYTES_MAX as usize) < WINDOW_BYTES_MAX);
 const _: () = assert!(WINDOW_EVENTS_MAX + REFILL_EVENTS_MAX <= ACK_EVENTS_MAX as usize);
 // A batch cannot make a partition full of registrations, all of which are committed after it.
 const _: () = assert!(REGISTRATIONS_COMMIT + BATCH_REQUESTS_MAX <= REGISTRATIONS_MAX);
+// Each user's followers are told in one tick, half of which is for those who went.
+const _: () = assert!(FOLLOWERS_OF_USER_MAX <= PRESENCE_NOTICES_TICK_MAX / 2);
+// One Watch's pairs are asked in one tick.
+const _: () = assert!(WATCH_USERS_MAX <= PAIRS_ASKED_TICK_MAX);
 // A group of the largest size fits a partition, also where everybody has just come back.
 const _: () = assert!(GROUP_MEMBERS_MAX <= GROUP_MEMBERS_CONFIG_MAX);
 // A partition's number fits its bits of a message id.

@@ -263,6 +263,21 @@ impl Collector for Router {
             ("router_store_errors", "Reads and commits of the store that failed", stats.store_errors),
             ("router_unavailable", "Requests answered UNAVAILABLE", stats.refused),
             (
+                "router_presence_notices",
+                "Presence notices told because something changed",
+                stats.presence_notices,
+            ),
+            (
+                "router_presence_refused",
+                "Users that a session wanted to follow and is not told of, because a table was full",
+                stats.presence_refused,
+            ),
+            (
+                "router_whispers_dropped",
+                "Presence and typing dropped between router threads, because a queue was full",
+                stats.whispers_dropped,
+            ),
+            (
                 "router_rate_uncounted",
                 "Requests let through uncounted because a table of users' limits was full",
                 stats.rate_uncounted,
@@ -278,6 +293,7 @@ impl Collector for Router {
             ("router_sessions", "Sessions attached", stats.sessions),
             ("router_sessions_bytes", "Memory of the router's session tables, bytes", stats.sessions_bytes),
             ("router_users_cached", "Users' records cached", stats.users_cached),
+            ("router_followers", "Pairs of a session and a user whose presence it follows", stats.followers),
             (
                 "router_registrations",
                 "Devices whose sessions were welcomed and whose registrations wait to be stored",

@@ -54,12 +54,11 @@ impl<R: Ring> Shard<R> {
         if phase == Phase::Attaching && is_welcome(&effect.action) {
             self.take_early_input(slot);
         }
-        match patience {
-            Some(patience) => self.let_wait(slot, patience, alone),
-            None => {
-                self.outboxes.hurry(self.slab[slot].outbox);
-                self.touch(slot);
-            }
+        if let Some(patience) = patience {
+            self.let_wait(slot, patience, alone);
+        } else {
+            self.outboxes.hurry(self.slab[slot].outbox);
+            self.touch(slot);
         }
     }
 

@@ -3,4 +3,5 @@
 mod messages;
 mod openapi;
 mod page;
+mod refusals;
 mod rest;

@@ -157,6 +157,32 @@ impl Play {
     }
 }
 
+impl Play {
+    /// A group from its first member to its last.
+    fn groups(&self) {
+        let made = self.step("post", "/v1/groups", "", &[], 201);
+        let group = text(&made.json()["group"]);
+        let one = [("group", &group[..])];
+        let member = |user| [("group", &group[..]), ("user", user)];
+        self.step("get", "/v1/groups/{group}", "", &one, 200);
+        self.step("get", "/v1/groups/{group}", "", &[("group", "7")], 404);
+        let renamed = self.step("patch", "/v1/groups/{group}", "", &one, 200).json();
+        assert_eq!(renamed["name"], "old friends");
+        let listed = self.step("get", "/v1/groups", "", &[], 200).json();
+        assert_eq!(listed["groups"], json!([renamed]));
+        self.step("post", "/v1/groups/{group}/members", "", &one, 200);
+        self.step("delete", "/v1/groups/{group}/members", "", &one, 200);
+        let members = self.step("put", "/v1/groups/{group}/members/{user}", "", &member("1003"), 200).json();
+        assert_eq!(members["member"].as_array().map(Vec::len), Some(3), "{members}");
+        self.step("put", "/v1/groups/{group}/members/{user}", "", &member("4711"), 404);
+        self.step("post", "/v1/groups/{group}/admins", "", &one, 200);
+        self.step("put", "/v1/groups/{group}/admins/{user}", "", &member("1003"), 200);
+        self.step("delete", "/v1/groups/{group}/members/{user}", "", &member("1003"), 200);
+        self.step("delete", "/v1/groups/{group}/members/{user}", "", &member("1001"), 200);
+        self.step("patch", "/v1/groups/{group}", "", &one, 404);
+    }
+}
+
 #[test]
 fn every_example_works_and_every_answer_is_what_the_document_says() {
     let gateway = gateway();
@@ -185,7 +211,18 @@ fn every_example_works_and_every_answer_is_what_the_document_says() {
     play.step("get", "/v1/devices", "", &[], 200);
     play.step("delete", "/v1/devices/{device}", "", &[("device", "2")], 204);
     play.step("delete", "/v1/devices/{device}", "", &[("device", "2")], 404);
-    play.step("get", "/v1/groups", "", &[], 200);
+    play.step("put", "/v1/keys", "", &[], 204);
+    let bob = Rest::new(&play.gateway, 1002, 1);
+    let keys = bob.request(
+        "PUT",
+        "/v1/keys",
+        r#"{"identity":"aQ==","signedPrekey":"cA==","signature":"cw==","oneTime":["MQ=="]}"#,
+    );
+    assert_eq!(keys.status, 204, "{}", keys.body);
+    let bundles = play.step("get", "/v1/users/{user}/keys", "", &[("user", "1002")], 200).json();
+    assert_eq!(bundles["device"][0]["oneTime"], "MQ==", "{bundles}");
+    play.step("get", "/v1/users/{user}/keys", "", &[("user", "4711")], 404);
+    play.groups();
     for probe in ["/healthz", "/readyz", "/metrics"] {
         play.step("get", probe, "", &[], 200);
     }

@@ -125,8 +125,10 @@ fn the_examples_of_the_page_are_what_a_gateway_says() {
     }
     let mut play = Play { callers, meant: HashMap::new() };
     let examples = examples();
-    assert!(examples.len() >= 9, "only {} examples were found", examples.len());
-    examples.iter().for_each(|example| play.step(example));
+    assert!(examples.len() >= 14, "only {} examples were found", examples.len());
+    for example in &examples {
+        play.step(example);
+    }
 }
 
 #[test]

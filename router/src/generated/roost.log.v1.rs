@@ -153,6 +153,30 @@ impl ::buffa::Message for Command {
                         += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
                             + inner as u64;
                 }
+                __buffa::oneof::command::Body::Watch(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::Typing(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::command::Body::Whisper(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 2u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
                 __buffa::oneof::command::Body::Events(x) => {
                     let __slot = __cache.reserve();
                     let inner = x.compute_size(__cache);
@@ -308,6 +332,30 @@ impl ::buffa::Message for Command {
                 __buffa::oneof::command::Body::KeysFetch(x) => {
                     ::buffa::types::put_len_delimited_header(
                         31u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Watch(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        32u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Typing(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        33u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::command::Body::Whisper(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        34u32,
                         u64::from(__cache.consume_next()),
                         buf,
                     );
@@ -629,6 +677,66 @@ impl ::buffa::Message for Command {
                     ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
                     self.body = ::core::option::Option::Some(
                         __buffa::oneof::command::Body::KeysFetch(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            32u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Watch(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Watch(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            33u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Typing(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Typing(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            34u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::command::Body::Whisper(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::command::Body::Whisper(
                             ::buffa::alloc::boxed::Box::new(val),
                         ),
                     );
@@ -1943,6 +2051,297 @@ impl ::buffa::Message for KeysFetch {
     fn clear(&mut self) {
         self.origin = ::buffa::MessageField::none();
         self.user = 0u64;
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Watch {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `user`
+    pub user: ::buffa::alloc::vec::Vec<u64>,
+}
+impl ::core::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Watch")
+            .field("origin", &self.origin)
+            .field("user", &self.user)
+            .finish()
+    }
+}
+impl Watch {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Watch";
+}
+::buffa::impl_default_instance!(Watch);
+impl ::buffa::MessageName for Watch {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Watch";
+    const FULL_NAME: &'static str = "roost.log.v1.Watch";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Watch";
+}
+impl ::buffa::Message for Watch {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if !self.user.is_empty() {
+            let payload: u64 = self
+                .user
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if !self.user.is_empty() {
+            let payload: u64 = self
+                .user
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(2u32, payload, buf);
+            for &v in &self.user {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.user,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.user.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.user
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.user.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.user.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Typing {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `typing`
+    pub typing: ::buffa::MessageField<
+        ::roost_proto::v1::Typing,
+        ::buffa::Inline<::roost_proto::v1::Typing>,
+    >,
+}
+impl ::core::fmt::Debug for Typing {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Typing")
+            .field("origin", &self.origin)
+            .field("typing", &self.typing)
+            .finish()
+    }
+}
+impl Typing {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Typing";
+}
+::buffa::impl_default_instance!(Typing);
+impl ::buffa::MessageName for Typing {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Typing";
+    const FULL_NAME: &'static str = "roost.log.v1.Typing";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Typing";
+}
+impl ::buffa::Message for Typing {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if self.typing.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.typing.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if self.typing.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                2u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.typing.write_to(__cache, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.typing.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.typing = ::buffa::MessageField::none();
     }
 }
 /// What a user asks without a session, besides frames. Reads of the stream, of the devices, of the groups.
@@ -4182,6 +4581,572 @@ impl ::buffa::Message for ReceiptFor {
         self.receipt = ::buffa::MessageField::none();
     }
 }
+/// ---------------------------------------------------------------- between partitions, at most once and never stored
+#[derive(Clone, PartialEq, Default)]
+pub struct Whisper {
+    pub body: ::core::option::Option<__buffa::oneof::whisper::Body>,
+}
+impl ::core::fmt::Debug for Whisper {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Whisper").field("body", &self.body).finish()
+    }
+}
+impl Whisper {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Whisper";
+}
+::buffa::impl_default_instance!(Whisper);
+impl ::buffa::MessageName for Whisper {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Whisper";
+    const FULL_NAME: &'static str = "roost.log.v1.Whisper";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Whisper";
+}
+impl ::buffa::Message for Whisper {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::whisper::Body::Ask(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::whisper::Body::Follow(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+                __buffa::oneof::whisper::Body::Typed(x) => {
+                    let __slot = __cache.reserve();
+                    let inner = x.compute_size(__cache);
+                    __cache.set(__slot, inner);
+                    size
+                        += 1u64 + ::buffa::encoding::varint_len(inner as u64) as u64
+                            + inner as u64;
+                }
+            }
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if let ::core::option::Option::Some(ref v) = self.body {
+            match v {
+                __buffa::oneof::whisper::Body::Ask(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        1u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::whisper::Body::Follow(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        2u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+                __buffa::oneof::whisper::Body::Typed(x) => {
+                    ::buffa::types::put_len_delimited_header(
+                        3u32,
+                        u64::from(__cache.consume_next()),
+                        buf,
+                    );
+                    x.write_to(__cache, buf);
+                }
+            }
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::whisper::Body::Ask(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::whisper::Body::Ask(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::whisper::Body::Follow(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::whisper::Body::Follow(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                if let ::core::option::Option::Some(
+                    __buffa::oneof::whisper::Body::Typed(ref mut existing),
+                ) = self.body
+                {
+                    ::buffa::Message::merge_length_delimited(&mut **existing, buf, ctx)?;
+                } else {
+                    let mut val = ::core::default::Default::default();
+                    ::buffa::Message::merge_length_delimited(&mut val, buf, ctx)?;
+                    self.body = ::core::option::Option::Some(
+                        __buffa::oneof::whisper::Body::Typed(
+                            ::buffa::alloc::boxed::Box::new(val),
+                        ),
+                    );
+                }
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.body = ::core::option::Option::None;
+    }
+}
+pub mod whisper {
+    #[allow(unused_imports)]
+    use super::*;
+    #[doc(inline)]
+    pub use super::__buffa::oneof::whisper::Body;
+}
+/// The session follows the presence of these users, or does so no more. `group`: in an ask, the groups of the one who asks; behind
+/// it, those of which a user must be a member, where the two do not talk.
+#[derive(Clone, PartialEq, Default)]
+pub struct Follow {
+    /// Field 1: `origin`
+    pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `user`
+    pub user: ::buffa::alloc::vec::Vec<u64>,
+    /// Field 3: `ends`
+    pub ends: bool,
+    /// Field 4: `group`
+    pub group: ::buffa::alloc::vec::Vec<u64>,
+}
+impl ::core::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Follow")
+            .field("origin", &self.origin)
+            .field("user", &self.user)
+            .field("ends", &self.ends)
+            .field("group", &self.group)
+            .finish()
+    }
+}
+impl Follow {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Follow";
+}
+::buffa::impl_default_instance!(Follow);
+impl ::buffa::MessageName for Follow {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Follow";
+    const FULL_NAME: &'static str = "roost.log.v1.Follow";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Follow";
+}
+impl ::buffa::Message for Follow {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, __cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.origin.is_set() {
+            let __slot = __cache.reserve();
+            let inner_size = self.origin.compute_size(__cache);
+            __cache.set(__slot, inner_size);
+            size
+                += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
+                    + inner_size as u64;
+        }
+        if !self.user.is_empty() {
+            let payload: u64 = self
+                .user
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        if self.ends {
+            size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
+        }
+        if !self.group.is_empty() {
+            let payload: u64 = self
+                .group
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            size += 1u64 + ::buffa::encoding::varint_len(payload) as u64 + payload;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        __cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.origin.is_set() {
+            ::buffa::types::put_len_delimited_header(
+                1u32,
+                u64::from(__cache.consume_next()),
+                buf,
+            );
+            self.origin.write_to(__cache, buf);
+        }
+        if !self.user.is_empty() {
+            let payload: u64 = self
+                .user
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(2u32, payload, buf);
+            for &v in &self.user {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+        if self.ends {
+            ::buffa::types::put_bool_field(3u32, self.ends, buf);
+        }
+        if !self.group.is_empty() {
+            let payload: u64 = self
+                .group
+                .iter()
+                .map(|&v| ::buffa::types::uint64_encoded_len(v) as u64)
+                .sum::<u64>();
+            ::buffa::types::put_len_delimited_header(4u32, payload, buf);
+            for &v in &self.group {
+                ::buffa::types::encode_uint64(v, buf);
+            }
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::LengthDelimited,
+                )?;
+                ::buffa::Message::merge_length_delimited(
+                    self.origin.get_or_insert_default(),
+                    buf,
+                    ctx,
+                )?;
+            }
+            2u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.user,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.user.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.user
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.user.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.ends = ::buffa::types::decode_bool(buf)?;
+            }
+            4u32 => {
+                if tag.wire_type() == ::buffa::encoding::WireType::LengthDelimited {
+                    let len = ::buffa::encoding::decode_varint(buf)?;
+                    let len = usize::try_from(len)
+                        .map_err(|_| ::buffa::DecodeError::MessageTooLarge)?;
+                    if buf.remaining() < len {
+                        return ::core::result::Result::Err(
+                            ::buffa::DecodeError::UnexpectedEof,
+                        );
+                    }
+                    if buf.chunk().len() >= len {
+                        ::buffa::types::extend_packed_uint64(
+                            &buf.chunk()[..len],
+                            &mut self.group,
+                            len,
+                        )?;
+                        buf.advance(len);
+                    } else {
+                        self.group.reserve(len);
+                        let mut limited = buf.take(len);
+                        while limited.has_remaining() {
+                            self.group
+                                .push(::buffa::types::decode_uint64_packed(&mut limited)?);
+                        }
+                        let leftover = limited.remaining();
+                        if leftover > 0 {
+                            limited.advance(leftover);
+                        }
+                    }
+                } else if tag.wire_type() == ::buffa::encoding::WireType::Varint {
+                    self.group.push(::buffa::types::decode_uint64(buf)?);
+                } else {
+                    return ::core::result::Result::Err(
+                        ::buffa::encoding::wire_type_mismatch(
+                            tag,
+                            ::buffa::encoding::WireType::LengthDelimited,
+                        ),
+                    );
+                }
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.origin = ::buffa::MessageField::none();
+        self.user.clear();
+        self.ends = false;
+        self.group.clear();
+    }
+}
+#[derive(Clone, PartialEq, Default)]
+pub struct Typed {
+    /// Field 1: `user`
+    pub user: u64,
+    /// Field 4: `group`
+    pub group: u64,
+    /// Field 2: `from`
+    pub from: u64,
+    /// Field 3: `active`
+    pub active: bool,
+}
+impl ::core::fmt::Debug for Typed {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Typed")
+            .field("user", &self.user)
+            .field("group", &self.group)
+            .field("from", &self.from)
+            .field("active", &self.active)
+            .finish()
+    }
+}
+impl Typed {
+    /// Protobuf type URL for this message, for use with `Any::pack` and
+    /// `Any::unpack_if`.
+    ///
+    /// Format: `type.googleapis.com/<fully.qualified.TypeName>`
+    pub const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Typed";
+}
+::buffa::impl_default_instance!(Typed);
+impl ::buffa::MessageName for Typed {
+    const PACKAGE: &'static str = "roost.log.v1";
+    const NAME: &'static str = "Typed";
+    const FULL_NAME: &'static str = "roost.log.v1.Typed";
+    const TYPE_URL: &'static str = "type.googleapis.com/roost.log.v1.Typed";
+}
+impl ::buffa::Message for Typed {
+    /// Returns the total encoded size in bytes.
+    ///
+    /// Accumulates in `u64` (which cannot overflow for in-memory
+    /// data) and saturates to `u32` at return, so a message whose
+    /// encoded size exceeds the 2 GiB protobuf limit yields a value
+    /// above [`::buffa::MAX_MESSAGE_BYTES`] that the encode entry
+    /// points reject, never a silently wrapped size.
+    #[allow(clippy::let_and_return)]
+    fn compute_size(&self, _cache: &mut ::buffa::SizeCache) -> u32 {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        let mut size = 0u64;
+        if self.user != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.user) as u64;
+        }
+        if self.from != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.from) as u64;
+        }
+        if self.active {
+            size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
+        }
+        if self.group != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.group) as u64;
+        }
+        ::buffa::saturate_size(size)
+    }
+    fn write_to(
+        &self,
+        _cache: &mut ::buffa::SizeCache,
+        buf: &mut impl ::buffa::EncodeSink,
+    ) {
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        if self.user != 0u64 {
+            ::buffa::types::put_uint64_field(1u32, self.user, buf);
+        }
+        if self.from != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.from, buf);
+        }
+        if self.active {
+            ::buffa::types::put_bool_field(3u32, self.active, buf);
+        }
+        if self.group != 0u64 {
+            ::buffa::types::put_uint64_field(4u32, self.group, buf);
+        }
+    }
+    fn merge_field(
+        &mut self,
+        tag: ::buffa::encoding::Tag,
+        buf: &mut impl ::buffa::bytes::Buf,
+        ctx: ::buffa::DecodeContext<'_>,
+    ) -> ::core::result::Result<(), ::buffa::DecodeError> {
+        #[allow(unused_imports)]
+        use ::buffa::bytes::Buf as _;
+        #[allow(unused_imports)]
+        use ::buffa::Enumeration as _;
+        match tag.field_number() {
+            1u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.user = ::buffa::types::decode_uint64(buf)?;
+            }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.from = ::buffa::types::decode_uint64(buf)?;
+            }
+            3u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.active = ::buffa::types::decode_bool(buf)?;
+            }
+            4u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.group = ::buffa::types::decode_uint64(buf)?;
+            }
+            _ => {
+                ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
+            }
+        }
+        ::core::result::Result::Ok(())
+    }
+    fn clear(&mut self) {
+        self.user = 0u64;
+        self.from = 0u64;
+        self.active = false;
+        self.group = 0u64;
+    }
+}
 /// ---------------------------------------------------------------- records
 ///
 /// An event of a user's stream: a superset of roost.v1.Event, and byte for byte the same where nothing is sealed.
@@ -5971,6 +6936,9 @@ pub mod __buffa {
                     ::buffa::alloc::boxed::Box<super::super::super::KeysPublish>,
                 ),
                 KeysFetch(::buffa::alloc::boxed::Box<super::super::super::KeysFetch>),
+                Watch(::buffa::alloc::boxed::Box<super::super::super::Watch>),
+                Typing(::buffa::alloc::boxed::Box<super::super::super::Typing>),
+                Whisper(::buffa::alloc::boxed::Box<super::super::super::Whisper>),
                 Events(::buffa::alloc::boxed::Box<super::super::super::Events>),
                 Devices(::buffa::alloc::boxed::Box<super::super::super::Devices>),
                 RemoveDevice(
@@ -6112,6 +7080,36 @@ pub mod __buffa {
                     Self::Some(Body::from(v))
                 }
             }
+            impl From<super::super::super::Watch> for Body {
+                fn from(v: super::super::super::Watch) -> Self {
+                    Self::Watch(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Watch> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Watch) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::Typing> for Body {
+                fn from(v: super::super::super::Typing) -> Self {
+                    Self::Typing(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Typing> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Typing) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
+            impl From<super::super::super::Whisper> for Body {
+                fn from(v: super::super::super::Whisper) -> Self {
+                    Self::Whisper(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Whisper> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Whisper) -> Self {
+                    Self::Some(Body::from(v))
+                }
+            }
             impl From<super::super::super::Events> for Body {
                 fn from(v: super::super::super::Events) -> Self {
                     Self::Events(::buffa::alloc::boxed::Box::new(v))
@@ -6235,6 +7233,27 @@ pub mod __buffa {
             impl From<::roost_proto::v1::GroupInfo> for Body {
                 fn from(v: ::roost_proto::v1::GroupInfo) -> Self {
                     Self::Info(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+        }
+        pub mod whisper {
+            #[allow(unused_imports)]
+            use super::*;
+            #[derive(Clone, PartialEq, Debug)]
+            pub enum Body {
+                Ask(::buffa::alloc::boxed::Box<super::super::super::Follow>),
+                Follow(::buffa::alloc::boxed::Box<super::super::super::Follow>),
+                Typed(::buffa::alloc::boxed::Box<super::super::super::Typed>),
+            }
+            impl ::buffa::Oneof for Body {}
+            impl From<super::super::super::Typed> for Body {
+                fn from(v: super::super::super::Typed) -> Self {
+                    Self::Typed(::buffa::alloc::boxed::Box::new(v))
+                }
+            }
+            impl From<super::super::super::Typed> for ::core::option::Option<Body> {
+                fn from(v: super::super::super::Typed) -> Self {
+                    Self::Some(Body::from(v))
                 }
             }
         }

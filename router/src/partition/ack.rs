@@ -1,11 +1,12 @@
 //! A device has events for good: its cursor moves, senders hear that their messages were delivered, events go.
 
-use super::{Partition, Tx, session_of, sessions::Key, stream::day_of, window::InFlight};
+use super::{Partition, Tx, session_of, stream::day_of, window::InFlight};
 use crate::{
     api::UserId,
     error::StoreError,
     limits,
     log::{self, Origin},
+    record::Device,
 };
 use roost_proto::v1::{self, Receipt};
 use std::collections::BTreeMap;
@@ -24,13 +25,14 @@ impl Partition {
         self.load(origin.user, tx.store)?;
         let Some(user) = self.users.get(origin.user) else { return Ok(()) };
         let Some(index) = user.devices.iter().position(|d| d.device == origin.device) else { return Ok(()) };
-        let cursor = user.devices[index].cursor;
+        let known = user.devices[index];
+        let cursor = known.cursor;
         let was_sent = place.filter(|place| place.sent() > cursor || !place.is_behind());
         let (mut acked, up_to) = if let Some(place) = was_sent {
             let up_to = up_to.min(place.sent().max(cursor));
             (self.take_acked(key, up_to), up_to)
         } else {
-            let (acked, up_to) = self.sent_before(key, cursor, up_to, tx)?;
+            let (acked, up_to) = self.sent_before(origin.user, &known, up_to, tx)?;
             self.take_acked(key, up_to);
             (acked, up_to)
         };
@@ -61,15 +63,16 @@ impl Partition {
     /// acknowledged.
     fn sent_before(
         &self,
-        (user, device): Key,
-        cursor: u64,
+        user: UserId,
+        device: &Device,
         up_to: u64,
         tx: &Tx<'_>,
     ) -> Result<(Vec<InFlight>, u64), StoreError> {
-        let (mut events, mut newest, mut left) = (Vec::new(), cursor, limits::ACK_EVENTS_MAX);
-        self.read_stream(user, (cursor, up_to), tx.store, &mut |event| {
+        let (mut events, mut newest, mut left) = (Vec::new(), device.cursor, limits::ACK_EVENTS_MAX);
+        self.read_stream(user, (device.cursor, up_to), tx.store, &mut |event| {
             newest = event.seq;
-            if event.view(user, device).is_some() {
+            let was_sent = !event.is_before(device) && !event.is_expired(&self.rules, tx.now_ms);
+            if was_sent && event.view(user, device.device).is_some() {
                 events.push(InFlight::new(&event, user, 0));
             }
             left -= 1;
@@ -97,8 +100,7 @@ impl Partition {
                 .peekable();
             let mut is_known = past.peek().is_some();
             if is_known && event.is_sealed {
-                // They may be past it only because it was not for them.
-                is_known = false;
+                // They may be past it only because it was not for them. Where it is gone, nobody can say any more.
                 self.read_stream(user, (event.seq - 1, event.seq), tx.store, &mut |event| {
                     is_known = past.any(|other| event.view(user, other.device).is_some());
                     false

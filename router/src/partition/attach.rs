@@ -90,6 +90,7 @@ impl Partition {
         if !found.is_alone {
             self.have_company(origin.user);
         }
+        self.end_watch((origin.user, origin.device), Some(session), tx)?;
         self.welcome(origin, &found, tx);
         Ok(())
     }
@@ -172,7 +173,7 @@ impl Partition {
     }
 
     /// None of the user's sessions is that of an only device.
-    fn have_company(&mut self, user: UserId) {
+    pub(super) fn have_company(&mut self, user: UserId) {
         let mut numbers = std::mem::take(&mut self.numbers);
         self.sessions.of(user, &mut numbers);
         for number in &numbers {
@@ -208,10 +209,13 @@ impl Partition {
     }
 
     /// Forgets the session, unless another took its place. It is gone whatever becomes of the batch.
-    pub(super) fn detach(&mut self, origin: &Origin) {
+    pub(super) fn detach(&mut self, origin: &Origin, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let key = (origin.user, origin.device);
-        if self.sessions.get(key).is_some_and(|session| session.id == session_of(origin)) {
-            self.remove_session(key);
+        if self.sessions.get(key).is_none_or(|session| session.id != session_of(origin)) {
+            return Ok(());
         }
+        self.remove_session(key);
+        self.note_last_seen(origin.user, tx.now_ms);
+        self.end_watch(key, None, tx)
     }
 }

@@ -124,9 +124,13 @@ impl Partition {
             return Ok(());
         }
         self.drop_keys(origin.user, device, tx);
-        self.change(origin.user, tx)?.devices.retain(|known| known.device != device);
+        let user = self.change(origin.user, tx)?;
+        let removed: Vec<Device> = user.devices.extract_if(.., |known| known.device == device).collect();
+        self.removed.extend(removed.into_iter().map(|device| (origin.user, device)));
         self.trim(origin.user, None, tx)?;
+        self.end_watch((origin.user, device), None, tx)?;
         if let Some(session) = self.take_session((origin.user, device)) {
+            self.note_last_seen(origin.user, tx.now_ms);
             let close = Action::Close { code: CLOSE_REMOVED, reason: REMOVED };
             tx.out.effects.push(Effect { session, action: close });
         }

@@ -14,6 +14,7 @@ mod forward;
 mod groups;
 mod history;
 mod keys;
+mod presence;
 mod read;
 mod roster;
 mod send;
@@ -21,6 +22,7 @@ mod sessions;
 mod stream;
 mod sweep;
 mod users;
+mod whisper;
 mod window;
 mod witness;
 
@@ -40,6 +42,7 @@ use crate::{
 };
 use buffa::Message;
 use groups::Groups;
+use presence::Presence;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
 use roster::Rosters;
 use rustc_hash::FxHashMap;
@@ -76,6 +79,12 @@ pub struct Output {
     pub registered: Vec<UserId>,
     /// How the last `CreateAccount` ended.
     pub account: Option<AccountOutcome>,
+    /// For other partitions, which may never hear it: to whom, what. It may leave at once.
+    pub whispers: VecDeque<(u16, log::Whisper)>,
+    /// Presence notices to followers.
+    pub presence_notices: u64,
+    /// Users that a session is not told of, because a table was full.
+    pub presence_refused: u64,
     /// Messages accepted.
     pub messages: u64,
     /// Events stored.
@@ -154,6 +163,9 @@ pub struct Partition {
     registering: Vec<UserId>,
     /// Registrations that a batch which failed took out of the cache and that could not be put back yet.
     unplaced: Vec<(UserId, record::Device)>,
+    /// Devices that were registering when this batch removed them.
+    removed: Vec<(UserId, record::Device)>,
+    presence: Presence,
     groups: Groups,
     rosters: Rosters,
     /// Users: memory that is used again.
@@ -191,6 +203,8 @@ impl Partition {
             appended: FxHashMap::default(),
             registering: Vec::new(),
             unplaced: Vec::new(),
+            removed: Vec::new(),
+            presence: Presence::default(),
             groups: Groups::default(),
             rosters: Rosters::default(),
             members: Vec::new(),
@@ -238,6 +252,11 @@ impl Partition {
         self.sessions.len()
     }
 
+    /// Pairs of a session and a user whose presence it follows.
+    pub fn followers(&self) -> usize {
+        self.presence.followers()
+    }
+
     /// Memory of the session table, bytes.
     pub fn sessions_bytes(&self) -> usize {
         self.sessions.bytes()
@@ -250,15 +269,15 @@ impl Partition {
     pub fn apply(&mut self, command: &Body, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         match command {
             Body::Attach(attach) => self.attach(&attach.origin, tx),
-            Body::Detach(detach) => {
-                self.detach(&detach.origin);
-                Ok(())
-            }
+            Body::Detach(detach) => self.detach(&detach.origin, tx),
             Body::Send(send) => self.send(send, tx),
             Body::Ack(ack) => self.ack(&ack.origin, ack.up_to, tx),
             Body::Read(read) => self.read(&read.origin, &read.message, tx),
             Body::KeysPublish(publish) => self.publish_keys(&publish.origin, &publish.keys, tx),
             Body::KeysFetch(fetch) => self.fetch_keys(&fetch.origin, fetch.user, tx),
+            Body::Watch(watch) => self.watch(&watch.origin, &watch.user, tx),
+            Body::Typing(typing) => self.typing(&typing.origin, &typing.typing, tx),
+            Body::Whisper(whisper) => self.hear_whisper(whisper, tx),
             Body::CreateAccount(account) => self.create_account(account.user, &account.password_hash, tx),
             Body::Inbound(inbound) => self.inbound(inbound, tx),
             Body::Taken(taken) => {
@@ -278,6 +297,8 @@ impl Partition {
 
     /// What is done when time has passed, whatever else happens.
     fn tick(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.answer_asks(tx)?;
+        self.tell_presence(tx)?;
         self.watch_feeds(tx)?;
         self.sweep(tx)
     }

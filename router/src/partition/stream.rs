@@ -173,6 +173,9 @@ impl Partition {
         let after = seq_at(tx.now_ms.saturating_sub(limits::STATUS_MS));
         let is_appended = self.appended.contains_key(&user);
         let mut found = if is_appended { self.newest_stored(user, tail, tx.store)? } else { head };
+        if let Some((_, fresh)) = self.rosters.fresh.first() {
+            found = found.min(*fresh - 1);
+        }
         self.read_stream(user, (after, head), tx.store, &mut |event| {
             if event.is_status {
                 found = event.seq - 1;

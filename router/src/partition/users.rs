@@ -5,7 +5,7 @@ use crate::{
     api::{DeviceId, UserId},
     error::StoreError,
     limits,
-    record::{self, Device, State, User},
+    record::{self, Device, OneTime, State, User},
     store::{Batch, Store},
 };
 use rustc_hash::FxHashMap;
@@ -166,6 +166,7 @@ impl Partition {
                 record.state = State::Stored;
             }
         }
+        self.removed.clear();
         self.registering.shrink_to(limits::BATCH_REQUESTS_MAX);
         self.users.age();
     }
@@ -181,6 +182,7 @@ impl Partition {
         for user in std::mem::take(&mut self.changed) {
             self.displace(user);
         }
+        self.unplaced.extend(self.removed.drain(..).filter_map(begun));
         if !self.unplaced.is_empty() {
             self.registering.retain(|user| self.users.get(*user).is_some());
         }
@@ -200,9 +202,7 @@ impl Partition {
     /// Takes a record out of the cache and keeps the registrations in it.
     fn displace(&mut self, user: UserId) {
         let devices = self.users.remove(user).map(|record| record.devices).unwrap_or_default();
-        // An Ack of the batch may have moved the cursor.
-        let begun = |device: Device| device.registering.map(|cursor| (user, Device { cursor, ..device }));
-        self.unplaced.extend(devices.into_iter().filter_map(begun));
+        self.unplaced.extend(devices.into_iter().filter_map(|device| begun((user, device))));
     }
 
     /// Puts registrations that were taken out into the records as stored. After an error those left wait for the next time.
@@ -221,6 +221,10 @@ impl Partition {
                 Some(_) => {}
             }
             self.unplaced.pop();
+            // A session that came meanwhile did not see this one.
+            if self.users.get(user).is_some_and(|record| record.devices.len() > 1) {
+                self.have_company(user);
+            }
         }
         Ok(())
     }
@@ -234,4 +238,9 @@ impl Partition {
     pub fn users_cached(&self) -> usize {
         self.users.len()
     }
+}
+
+/// A device that is registering, as its session was told: an Ack of the batch may have moved the cursor, and its keys are not stored.
+fn begun((user, device): (UserId, Device)) -> Option<(UserId, Device)> {
+    device.registering.map(|cursor| (user, Device { cursor, one_time: OneTime::default(), ..device }))
 }

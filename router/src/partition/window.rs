@@ -13,11 +13,18 @@ use crate::{
     limits,
     store::Store,
 };
-use rustc_hash::FxHashSet;
-use std::collections::VecDeque;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{collections::VecDeque, hash::Hash};
 
 /// Maps and queues this small keep their memory.
 const SHRINK_MIN: usize = 4096;
+
+/// Gives back the memory of many entries that are gone.
+pub(super) fn shrink<K: Eq + Hash, V>(map: &mut FxHashMap<K, V>) {
+    if map.capacity() > SHRINK_MIN && map.len() < map.capacity() / 8 {
+        map.shrink_to(map.len() * 2);
+    }
+}
 
 /// What a session needs only while events are in flight to it, or while it is queued to be refilled.
 #[derive(Debug, Default)]
@@ -122,11 +129,12 @@ impl Partition {
         self.sessions.of(user, &mut numbers);
         for number in &numbers {
             let session = self.sessions.number_mut(*number);
+            let key = session.key();
+            // Also of one that is behind: a refill beside the commit would not find this event, and take it for up to date.
+            self.undo.push(Undo::Moved(key, session.place));
             if session.place.is_behind() {
                 continue;
             }
-            let key = session.key();
-            self.undo.push(Undo::Moved(key, session.place));
             let Some(bytes) = event.view(user, session.device) else {
                 if event.is_said_by(key) || self.windows.contains_key(&key) {
                     session.place.pass(event.seq);
@@ -251,9 +259,7 @@ impl Partition {
         if self.windows.get(&key).is_some_and(|window| !window.is_needed()) {
             self.windows.remove(&key);
         }
-        if self.windows.capacity() > SHRINK_MIN && self.windows.len() < self.windows.capacity() / 8 {
-            self.windows.shrink_to(self.windows.len() * 2);
-        }
+        shrink(&mut self.windows);
     }
 
     pub(super) fn nothing_in_flight(&self, key: Key) -> bool {
@@ -331,15 +337,23 @@ impl Partition {
     pub(super) fn insert_session(&mut self, session: Session, for_good: bool) -> Option<SessionId> {
         let key = session.key();
         let (old, window) = (self.sessions.insert(session), self.windows.remove(&key));
+        self.presence.came(key.0);
         if !for_good {
             self.undo.push(Undo::Inserted(key, old.map(|old| (old, window))));
         }
         old.map(|old| old.id)
     }
 
+    fn has_gone(&mut self, user: UserId) {
+        if !self.sessions.has(user) {
+            self.presence.went(user);
+        }
+    }
+
     /// Takes a session away, unless the batch fails; returns which.
     pub(super) fn take_session(&mut self, key: Key) -> Option<SessionId> {
         let session = self.sessions.remove(key)?;
+        self.has_gone(key.0);
         let window = self.windows.remove(&key);
         self.undo.push(Undo::Inserted(key, Some((session, window))));
         Some(session.id)
@@ -347,6 +361,7 @@ impl Partition {
 
     pub(super) fn remove_session(&mut self, key: Key) {
         self.sessions.remove(key);
+        self.has_gone(key.0);
         if self.windows.remove(&key).is_some() {
             self.drop_window(key);
         }

@@ -15,9 +15,7 @@ impl Thread {
         while self.deferred.len() < limits::DEFERRED_MAX
             && let Ok(job) = self.reads.try_recv()
         {
-            let Some(mut item) = Item::of(job, self.shared.partitions, &self.shared.throttle) else {
-                continue;
-            };
+            let mut item = Item::of(job, self.shared.partitions, &self.shared.throttle);
             let Work::Apply(command) = &item.work else {
                 self.deferred.push(item);
                 continue;

@@ -1,10 +1,10 @@
 //! Forwards between threads: sent after the commit that wrote them, sent again until the other side has committed them.
 
-use super::{thread::Thread, work::Item};
+use super::{stats::add, thread::Thread, work::Item};
 use crate::{
     error::StoreError,
     limits,
-    log::{self, Forward},
+    log::{self, Forward, command::Body},
     record,
 };
 use crossbeam::channel::TrySendError;
@@ -17,6 +17,8 @@ pub(crate) enum Peer {
     Taken { from: u16, to: u16, up_to: u64 },
     /// `to` tells `from`: go on after this one.
     Rewind { from: u16, to: u16, up_to: u64 },
+    /// For partition `to`; nobody says it again.
+    Whisper { to: u16, whisper: Box<log::Whisper> },
     /// Look at the stop flag.
     Wake,
 }
@@ -44,6 +46,7 @@ impl Thread {
                 self.partition(from).set_sent(to, up_to);
                 None
             }
+            Peer::Whisper { to, whisper } => Some(Item::command(to, Body::Whisper(whisper))),
             Peer::Wake => None,
         }
     }
@@ -70,6 +73,19 @@ impl Thread {
             };
             matches!(shared.peers[shared.thread_of(from)].try_send(peer), Err(TrySendError::Full(_)))
         });
+    }
+
+    /// Whispers what was said to partitions of other threads. A queue that is half full is left to forwards, which are stored.
+    pub(super) fn whisper_all(&mut self) {
+        let shared = self.shared.clone();
+        for (to, whisper) in self.whispers.drain(..) {
+            let peers = &shared.peers[shared.thread_of(to)];
+            let whisper = Box::new(whisper);
+            let has_room = peers.len() < limits::QUEUE_WHISPERS_MAX;
+            if !has_room || peers.try_send(Peer::Whisper { to, whisper }).is_err() {
+                add(&shared.counters.whispers_dropped, 1);
+            }
+        }
     }
 
     /// Hands a forward that was just committed to its thread, if none before it is still waiting.

@@ -32,6 +32,14 @@ pub struct Stats {
     pub store_errors: u64,
     /// Requests answered UNAVAILABLE because they could not be stored.
     pub refused: u64,
+    /// Pairs of a session and a user whose presence it follows, now.
+    pub followers: u64,
+    /// Presence notices told because something changed.
+    pub presence_notices: u64,
+    /// Users that a session wanted to follow and is not told of, because a table was full.
+    pub presence_refused: u64,
+    /// Whispers between threads that were dropped, because a queue was full.
+    pub whispers_dropped: u64,
     /// Requests answered `RATE_LIMITED`, by the kinds of [`LIMITED`].
     pub rate_limited: [u64; LIMITED.len()],
     /// Requests let through uncounted, because a table of users was full.
@@ -47,6 +55,9 @@ pub(crate) struct Counters {
     pub(crate) commit_us_max: AtomicU64,
     pub(crate) store_errors: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) presence_notices: AtomicU64,
+    pub(crate) presence_refused: AtomicU64,
+    pub(crate) whispers_dropped: AtomicU64,
     pub(crate) threads: Vec<Gauges>,
 }
 
@@ -57,6 +68,7 @@ pub(crate) struct Gauges {
     pub(crate) sessions_bytes: AtomicU64,
     pub(crate) users_cached: AtomicU64,
     pub(crate) registrations: AtomicU64,
+    pub(crate) followers: AtomicU64,
     pub(crate) effects_held: AtomicU64,
 }
 
@@ -82,6 +94,10 @@ impl Counters {
             effects_held: sum(|thread| &thread.effects_held),
             store_errors: self.store_errors.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            followers: sum(|thread| &thread.followers),
+            presence_notices: self.presence_notices.load(Relaxed),
+            presence_refused: self.presence_refused.load(Relaxed),
+            whispers_dropped: self.whispers_dropped.load(Relaxed),
             ..Stats::default()
         }
     }

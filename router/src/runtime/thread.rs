@@ -46,6 +46,8 @@ pub(crate) struct Thread {
     registering_since: Option<Instant>,
     /// Forwards of this batch to other threads: from, to, seq, what.
     pub(super) remote: Vec<(u16, u16, u64, Forward)>,
+    /// For partitions of other threads.
+    pub(super) whispers: Vec<(u16, log::Whisper)>,
     /// The newest forward heard in this batch, by source and target.
     pub(super) heard: BTreeMap<(u16, u16), u64>,
     pub(super) owed: BTreeMap<(u16, u16), Owed>,
@@ -94,6 +96,7 @@ impl Thread {
             registered: Vec::new(),
             registering_since: None,
             remote: Vec::new(),
+            whispers: Vec::new(),
             heard: BTreeMap::new(),
             owed: BTreeMap::new(),
             skips: Vec::new(),
@@ -168,10 +171,10 @@ impl Thread {
             items.extend(self.hear(peer));
         }
         self.shared.throttle.look_at_clock();
-        for jobs in [&self.jobs, &self.reads] {
-            let jobs = jobs.try_iter().take(batch_max);
-            items.extend(jobs.filter_map(|job| Item::of(job, partitions, &self.shared.throttle)));
-        }
+        // Taken first and done last: what a session asks was offered after its Attach, which is among the reads then.
+        let jobs: Vec<Job> = self.jobs.try_iter().take(batch_max).collect();
+        let reads = self.reads.try_iter().take(limits::QUEUE_READS_MAX);
+        items.extend(reads.chain(jobs).map(|job| Item::of(job, partitions, &self.shared.throttle)));
         if self.ticked.elapsed() >= Duration::from_millis(limits::TICK_MS) {
             self.ticked = Instant::now();
             items.extend(
@@ -282,7 +285,7 @@ impl Thread {
         let command = match &mut item.work {
             Work::Apply(command) => command,
             Work::Refuse { session, id, error } => {
-                self.out.refuse(*session, *id, std::mem::take(error));
+                self.out.refuse(*session, *id, error.clone());
                 return Ok(());
             }
         };
@@ -309,6 +312,13 @@ impl Thread {
                 }
             }
         }
+        while let Some((to, whisper)) = tx.out.whispers.pop_front() {
+            if shared.thread_of(to) == self.index {
+                self.partitions[usize::from(to) / threads].hear_whisper(&whisper, &mut tx)?;
+            } else {
+                self.whispers.push((to, whisper));
+            }
+        }
         self.out.fresh[fresh..].iter().for_each(|user| shared.directory.begin(*user));
         item.settled = self.out.at_once.len() > at_once;
         self.out.registered.iter().for_each(|user| shared.directory.begin(*user));
@@ -320,6 +330,7 @@ impl Thread {
     pub(super) fn let_out_at_once(&mut self) {
         self.held.push(self.out.at_once.drain(..));
         self.held.deliver(&*self.shared.outlet);
+        self.whisper_all();
         if self.registering_since.is_none() && self.partitions.iter().any(|p| p.registrations() > 0) {
             self.registering_since = Some(Instant::now());
         }
@@ -350,6 +361,8 @@ impl Thread {
         let counters = &self.shared.counters;
         add(&counters.messages, self.out.messages);
         add(&counters.events, self.out.events);
+        add(&counters.presence_notices, self.out.presence_notices);
+        add(&counters.presence_refused, self.out.presence_refused);
         self.held.push(self.out.effects.drain(..));
         self.out.fresh.drain(..).for_each(|user| self.shared.directory.end(user));
         self.out.clear();
@@ -399,6 +412,7 @@ impl Thread {
         publish(&gauges.sessions_bytes, Partition::sessions_bytes);
         publish(&gauges.users_cached, Partition::users_cached);
         publish(&gauges.registrations, Partition::registrations);
+        publish(&gauges.followers, Partition::followers);
         gauges.effects_held.store(self.held.len() as u64, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use super::throttle::{Kind, Throttle};
 use crate::{
     api::{AccountOutcome, Call, DeviceId, Request, SessionId, UserId},
     log::{self, Origin, command::Body},
-    partition::{group_home, group_receiver, home, pair_home, receiver, session_of},
+    partition::{group_home, group_receiver, home, pair_home, receiver},
 };
 use roost_proto::v1::{Code, Error, address::To, client_frame};
 
@@ -69,6 +69,15 @@ fn route_frame(user: UserId, body: &client_frame::Body, partitions: u16) -> u16 
             }
         }
         client_frame::Body::KeysFetch(fetch) => home(fetch.user, partitions),
+        client_frame::Body::Typing(typing) => {
+            match typing.to.as_option().and_then(|address| address.to.as_ref()) {
+                Some(To::User(other)) => pair_home(user, *other, partitions),
+                Some(To::Group(group)) => {
+                    group_home(*group, partitions).unwrap_or_else(|| home(user, partitions))
+                }
+                None => home(user, partitions),
+            }
+        }
         _ => home(user, partitions),
     }
 }
@@ -78,20 +87,16 @@ impl Item {
         Self { partition, work: Work::Apply(body), done: None, settled: false }
     }
 
-    /// None: nothing to do and nothing to answer.
-    pub(super) fn of(job: Job, partitions: u16, throttle: &Throttle) -> Option<Self> {
+    pub(super) fn of(job: Job, partitions: u16, throttle: &Throttle) -> Self {
         match job {
             Job::Request(request) => {
                 let partition = route(&request, partitions);
-                let work = match limited(&request, throttle) {
-                    Some(refused) => refused,
-                    None => of_request(request)?,
-                };
-                Some(Self { partition, work, done: None, settled: false })
+                let work = limited(&request, throttle).unwrap_or_else(|| of_request(request));
+                Self { partition, work, done: None, settled: false }
             }
             Job::Account { user, password_hash, done } => {
                 let work = Work::Apply(log::CreateAccount { user, password_hash }.into());
-                Some(Self { partition: home(user, partitions), work, done: Some(done), settled: false })
+                Self { partition: home(user, partitions), work, done: Some(done), settled: false }
             }
         }
     }
@@ -107,6 +112,8 @@ impl Item {
             Work::Apply(Body::History(history)) => history.origin.as_option(),
             Work::Apply(Body::KeysPublish(publish)) => publish.origin.as_option(),
             Work::Apply(Body::KeysFetch(fetch)) => fetch.origin.as_option(),
+            Work::Apply(Body::Watch(watch)) => watch.origin.as_option(),
+            Work::Apply(Body::Typing(typing)) => typing.origin.as_option(),
             Work::Apply(Body::Events(events)) => events.origin.as_option(),
             Work::Apply(Body::Devices(devices)) => devices.origin.as_option(),
             Work::Apply(Body::RemoveDevice(remove)) => remove.origin.as_option(),
@@ -130,8 +137,8 @@ fn limited(request: &Request, throttle: &Throttle) -> Option<Work> {
     Some(Work::Refuse { session: *session, id: *id, error })
 }
 
-fn of_request(request: Request) -> Option<Work> {
-    Some(match request {
+fn of_request(request: Request) -> Work {
+    match request {
         Request::Attach { session, user, device } => {
             Work::Apply(log::Attach { origin: origin(session, user, device, 0).into() }.into())
         }
@@ -139,15 +146,15 @@ fn of_request(request: Request) -> Option<Work> {
             Work::Apply(log::Detach { origin: origin(session, user, device, 0).into() }.into())
         }
         Request::Frame { session, user, device, id, body } => {
-            of_frame(origin(session, user, device, id), body)?
+            of_frame(origin(session, user, device, id), body)
         }
         Request::Call { session, user, device, id, call } => {
-            of_call(Origin { call: true, ..origin(session, user, device, id) }, call)?
+            of_call(Origin { call: true, ..origin(session, user, device, id) }, call)
         }
-    })
+    }
 }
 
-fn of_call(origin: Origin, call: Call) -> Option<Work> {
+fn of_call(origin: Origin, call: Call) -> Work {
     let body = match call {
         Call::Frame(body) => return of_frame(origin, body),
         Call::Events { after, limit } => log::Events { origin: origin.into(), after, limit }.into(),
@@ -155,34 +162,27 @@ fn of_call(origin: Origin, call: Call) -> Option<Work> {
         Call::RemoveDevice { device } => log::RemoveDevice { origin: origin.into(), device }.into(),
         Call::Groups => log::Groups { origin: origin.into() }.into(),
     };
-    Some(Work::Apply(body))
+    Work::Apply(body)
 }
 
-fn of_frame(origin: Origin, body: client_frame::Body) -> Option<Work> {
+fn of_frame(origin: Origin, body: client_frame::Body) -> Work {
     use client_frame::Body as Frame;
-    let (session, id) = (session_of(&origin), origin.id);
     let origin = origin.into();
-    let refuse = |code: Code, text: &str| {
-        let error = Error { code: code.into(), message: text.to_owned(), ..Error::default() };
-        Work::Refuse { session, id, error }
-    };
-    Some(match body {
+    match body {
         Frame::Send(send) => {
             Work::Apply(log::Send { origin, send: (*send).into(), receiver_known: false }.into())
         }
         Frame::Ack(ack) => Work::Apply(log::Ack { origin, up_to: ack.up_to }.into()),
         Frame::Read(read) => Work::Apply(log::Read { origin, message: read.message }.into()),
-        // Lost without harm: who sends these unnumbered does not wait.
-        Frame::Typing(_) | Frame::Watch(_) if id == 0 => return None,
-        Frame::Typing(_) => refuse(Code::FORBIDDEN, "typing notices are not served by this version"),
-        Frame::Watch(_) => refuse(Code::FORBIDDEN, "presence is not served by this version"),
+        Frame::Typing(typing) => Work::Apply(log::Typing { origin, typing: (*typing).into() }.into()),
+        Frame::Watch(watch) => Work::Apply(log::Watch { origin, user: watch.user }.into()),
         Frame::Group(command) => {
             Work::Apply(log::Group { origin, command: (*command).into(), unknown: 0 }.into())
         }
         Frame::KeysPublish(keys) => Work::Apply(log::KeysPublish { origin, keys: (*keys).into() }.into()),
         Frame::KeysFetch(fetch) => Work::Apply(log::KeysFetch { origin, user: fetch.user }.into()),
         Frame::History(fetch) => Work::Apply(log::History { origin, fetch: (*fetch).into() }.into()),
-    })
+    }
 }
 
 fn origin(session: SessionId, user: UserId, device: DeviceId, id: u32) -> Origin {

@@ -79,6 +79,12 @@ impl Bed {
             Body::Detach(c) => user_home(&c.origin),
             Body::Ack(c) => user_home(&c.origin),
             Body::Read(c) => user_home(&c.origin),
+            Body::Watch(c) => user_home(&c.origin),
+            Body::Typing(c) => match c.typing.to.to {
+                Some(To::Group(group)) => of_group(group, &c.origin),
+                Some(To::User(user)) => crate::partition::pair_home(user, c.origin.user, PARTITIONS),
+                None => user_home(&c.origin),
+            },
             other => panic!("{other:?} has no home of its own"),
         }
     }
@@ -97,6 +103,9 @@ impl Bed {
             for (_, to, forward) in std::mem::take(&mut tx.out.forwards) {
                 self.partitions[usize::from(to)].take_local(&forward, &mut tx).unwrap();
             }
+        }
+        while let Some((to, whisper)) = tx.out.whispers.pop_front() {
+            self.partitions[usize::from(to)].hear_whisper(&whisper, &mut tx).unwrap();
         }
     }
 

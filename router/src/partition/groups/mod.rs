@@ -174,6 +174,16 @@ impl Partition {
         Ok(group.filter(|group| group.member(user).is_some()))
     }
 
+    /// The partitions that members of a group are at home in, where this user is one of them.
+    pub(super) fn homes_of_group(
+        &mut self,
+        id: u64,
+        member: UserId,
+        tx: &Tx<'_>,
+    ) -> Result<Vec<u16>, StoreError> {
+        Ok(self.group_of(id, member, tx)?.map_or(Vec::new(), |group| group.homes.clone()))
+    }
+
     fn load_group(&mut self, id: u64, tx: &Tx<'_>) -> Result<Option<&Group>, StoreError> {
         if self.groups.cache.get(id).is_none() {
             let Some(value) = tx.batch.get(tx.store, &key::group(self.number, id))? else { return Ok(None) };
@@ -300,5 +310,7 @@ fn no_user(user: UserId) -> Refusal {
 
 #[cfg(test)]
 mod feed_tests;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

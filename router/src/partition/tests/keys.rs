@@ -251,3 +251,18 @@ fn a_session_that_was_replaced_publishes_nothing() {
     assert!(bed.publish(2, 1, keys("i", [1])).is_empty());
     assert_eq!((bed.store.len(Space::Keys), bed.store.len(Space::OneTime)), (0, 0));
 }
+
+#[test]
+fn a_device_that_makes_room_for_another_leaves_no_keys() {
+    let mut bed = Bed::new();
+    bed.attach(2, 1);
+    bed.publish(2, 1, keys("first", 0..4));
+    bed.now_ms += 31 * limits::DAY_MS;
+    for device in 2..=limits::DEVICES_MAX as u32 {
+        bed.attach(2, device);
+    }
+    assert_eq!((bed.store.len(Space::Keys), bed.store.len(Space::OneTime)), (1, 4));
+    bed.attach(2, 99);
+    assert_eq!((bed.store.len(Space::Keys), bed.store.len(Space::OneTime)), (0, 0));
+    assert!(bundles(&bed.fetch(2)).is_empty());
+}

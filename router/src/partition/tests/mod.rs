@@ -3,6 +3,7 @@
 mod history;
 mod keys;
 mod messages;
+mod presence;
 mod receipts;
 mod retention;
 mod sessions;
