@@ -40,7 +40,10 @@ impl Partition {
         self.load(origin.user, tx.store)?;
         let today = day_of(tx.now_ms);
         let known = self.users.get(origin.user);
-        if known.is_some_and(|user| user.device(origin.device).is_some()) {
+        if let Some(device) = known.and_then(|user| user.device(origin.device)) {
+            if device.seen_day != today {
+                self.seen(origin.user, None, origin.device, today);
+            }
             return Ok(true);
         }
         if known.is_some_and(|user| !user.has_room(today, &self.rules)) {
