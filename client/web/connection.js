@@ -1,6 +1,6 @@
 // One session with the gateway: connects, asks and answers, notices a dead link, and comes back by itself.
 
-import { CLOSE_POLICY, CLOSE_REPLACED, SUBPROTOCOL } from "./wire.js";
+import { CLOSE_POLICY, CLOSE_REMOVED, CLOSE_REPLACED, SUBPROTOCOL } from "./wire.js";
 
 const BACKOFF_MS_MIN = 250;
 const BACKOFF_MS_MAX = 10_000;
@@ -93,7 +93,7 @@ export class Connection {
       this.#clear(welcomed);
       if (socket !== this.#socket) return;
       if (code === CLOSE_REPLACED) this.#end("replaced", null);
-      else if (code === CLOSE_POLICY) this.#end("closed", reason);
+      else if (code === CLOSE_POLICY || code === CLOSE_REMOVED) this.#end("closed", reason);
       else this.#lost(socket);
     };
   }

@@ -5,6 +5,9 @@ export const SUBPROTOCOL = "roost.v1.json";
 /** Close code of a connection that a newer one of the same device replaced. */
 export const CLOSE_REPLACED = 4001;
 
+/** Close code of a session whose device its user has removed. */
+export const CLOSE_REMOVED = 4002;
+
 /** Close code of a session the gateway's rules refuse; the reason says why. */
 export const CLOSE_POLICY = 1008;
 

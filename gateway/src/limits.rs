@@ -78,6 +78,17 @@ pub const EFFECTS_PER_TURN_MAX: usize = 1_024;
 /// full: a connection that adds to it is closed with 1013 (try again later).
 pub const BACKLOG_REQUESTS_MAX: usize = 65_536;
 
+/// Milliseconds that a receipt may wait in its connection's outbox for another frame to go with.
+pub const RECEIPT_WAIT_MS: u64 = 250;
+/// Milliseconds that any event may wait so while the shard is crowded.
+pub const EVENT_WAIT_MS: u64 = 50;
+/// Waits end at multiples of this many milliseconds, so that a shard wakes for many of them at once.
+pub const WAIT_GRID_MS: u64 = 10;
+/// A shard that takes so many effects in a tick is crowded in the next.
+pub const CROWDED_EFFECTS: u32 = 20_000;
+/// Bytes of an outbox that do not wait for company any more.
+pub const WAITING_BYTES_MAX: usize = 16 * 1_024;
+
 /// Bytes waiting to be sent to one connection before it is no longer read (it sends faster than it reads).
 pub const OUTBOX_PAUSE_BYTES: usize = 512 * 1_024;
 /// A paused connection is read again when no more than this waits.
@@ -168,3 +179,7 @@ const _: () = assert!(
     "a connection that has just become busy would go back to the poll at once"
 );
 const _: () = assert!(OUTBOX_RESUME_BYTES < OUTBOX_PAUSE_BYTES, "a paused connection must be able to resume");
+const _: () = assert!(
+    WAITING_BYTES_MAX <= OUTBOX_RESUME_BYTES,
+    "a connection must not be paused for what waits by our own choice"
+);

@@ -115,7 +115,8 @@ fn a_full_disk_accepts_nothing_loses_nothing_and_recovers_by_itself() {
     let after = loop {
         match offer(&mut alice, next) {
             Ok(sent) => break sent,
-            Err(code) => assert_eq!(code, Code::UNAVAILABLE),
+            // Who asks again without a pause reaches the limit of a user meanwhile.
+            Err(code) => assert!(matches!(code, Code::UNAVAILABLE | Code::RATE_LIMITED), "{code:?}"),
         }
         assert!(Instant::now() < deadline, "the store comes back when there is room");
     };

@@ -212,7 +212,7 @@ fn receipts_of_a_group_come_together_and_once() {
     let mut read = one.receipts(Mark::READ, 3);
     read.sort();
     assert_eq!(read, [2, 3, 4].map(|by| (by, said[1..3].to_vec())));
-    // What one says oneself comes after all that came before it: no receipt is on its way any more.
+    // Time enough for a receipt too many to show.
     let [_, two, ..] = &mut users[..] else { panic!("four") };
     let last = two.say(group, "last");
     let one = &mut users[0];

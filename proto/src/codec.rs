@@ -16,6 +16,10 @@ use crate::{
 
 /// Tag of `ClientFrame.id`: field 1, varint.
 const ID_TAG: u8 = 1 << 3;
+/// `Event.seq`, a varint.
+const SEQ_TAG: u8 = 1 << 3;
+/// `Event.receipt`, with its length.
+const RECEIPT_TAG: u8 = 3 << 3 | 2;
 /// Tag of `ServerFrame.event`: field 3, length-delimited.
 const EVENT_TAG: u8 = 3 << 3 | 2;
 
@@ -104,6 +108,13 @@ pub fn client_frame_id(encoding: Encoding, bytes: &[u8]) -> u32 {
 struct OnlyId {
     #[serde(default, with = "buffa::json_helpers::uint32")]
     id: u32,
+}
+
+/// Whether an encoded `roost.v1.Event` is a receipt, told by its first two tags: fields are written in the order of their numbers.
+pub fn holds_receipt(event: &[u8]) -> bool {
+    let [SEQ_TAG, rest @ ..] = event else { return false };
+    let mut rest = rest;
+    buffa::encoding::decode_varint(&mut rest).is_ok() && rest.first() == Some(&RECEIPT_TAG)
 }
 
 /// Reads one message of a server.

@@ -7,13 +7,16 @@ use roost_proto::{
         DecodeError,
         Encoding::{self, Json, Proto},
         decode_client_frame, decode_json, decode_server_frame, encode_client_frame, encode_event_frame,
-        encode_server_frame,
+        encode_server_frame, holds_receipt,
     },
     frame::MessageKind,
     limits::{
         ELEMENT_BYTES, ELEMENT_MEMORY_BYTES_MAX, JSON_ELEMENT_COUNT_MAX, MESSAGE_DEPTH_MAX, REASON_BYTES_MAX,
     },
-    v1::{Ack, ClientFrame, Event, Kind, Receipt, Sealed, Send, ServerFrame, client_frame, server_frame},
+    v1::{
+        self, Ack, ClientFrame, Event, GroupInfo, Kind, Receipt, Sealed, Send, ServerFrame, client_frame,
+        server_frame,
+    },
 };
 
 fn send(sealed_count: usize) -> ClientFrame {
@@ -25,6 +28,19 @@ fn send(sealed_count: usize) -> ClientFrame {
 
 fn event(seq: u64) -> Event {
     Event { seq, body: Some(Receipt { by: 42, message: vec![1, u64::MAX], ..Receipt::default() }.into()) }
+}
+
+#[test]
+fn a_receipt_is_told_from_other_events_and_from_anything_else() {
+    for seq in [1, 300, u64::MAX] {
+        assert!(holds_receipt(&event(seq).encode_to_vec()));
+        for body in [v1::Message::default().into(), GroupInfo::default().into()] {
+            assert!(!holds_receipt(&Event { seq, body: Some(body) }.encode_to_vec()));
+        }
+    }
+    for bytes in [&[][..], &[8], &[8, 0x80], &[8, 1], &[0xFF; 12], &[26, 0]] {
+        assert!(!holds_receipt(bytes), "{bytes:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use roost_proto::tier::{Action, Effect};
 use roost_proto::v1;
 
-use super::{Shard, slot::Life};
+use super::{Shard, company::Patience, slot::Life};
 use crate::{
     conn::{Phase, close_code},
     limits,
@@ -29,6 +29,8 @@ impl<R: Ring> Shard<R> {
         if connection.life != Life::Live || !matches!(phase, Phase::Attaching | Phase::Open) {
             return;
         }
+        let patience = self.company.patience(&effect.action);
+        let alone = self.outboxes.len(connection.outbox) == 0;
         let out = self.outboxes.open(&mut connection.outbox);
         match &effect.action {
             Action::Frame(frame) => connection.conn.send_frame(frame, &mut self.scratch, out),
@@ -52,7 +54,32 @@ impl<R: Ring> Shard<R> {
         if phase == Phase::Attaching && is_welcome(&effect.action) {
             self.take_early_input(slot);
         }
-        self.touch(slot);
+        if let Some(patience) = patience {
+            self.let_wait(slot, patience, alone);
+        } else {
+            self.outboxes.hurry(self.slab[slot].outbox);
+            self.touch(slot);
+        }
+    }
+
+    /// What was just put into a connection's outbox waits for company. `alone`: nothing was in it before.
+    fn let_wait(&mut self, slot: u32, patience: Patience, alone: bool) {
+        let (outbox, due_ms) = (self.slab[slot].outbox, patience.ends_ms(self.now_ms));
+        if self.outboxes.len(outbox) > limits::WAITING_BYTES_MAX {
+            self.outboxes.hurry(outbox);
+            self.touch(slot);
+        } else if self.outboxes.wait(outbox, alone, due_ms) {
+            self.company.wait(patience, due_ms, slot, self.slab.generation(slot).unwrap_or_default());
+        }
+    }
+
+    /// Looks at the connections whose outboxes have waited long enough.
+    pub(super) fn send_due(&mut self) {
+        while let Some((slot, generation)) = self.company.next_due(self.now_ms) {
+            if self.slab.holds(slot, generation) {
+                self.touch(slot);
+            }
+        }
     }
 
     fn say_go_away(&mut self, slot: u32, reconnect_ms: (u32, u32), reason: &str) {

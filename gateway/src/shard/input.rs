@@ -162,6 +162,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let input = parts.ring.buffer(buffer, bytes);
+        let before = outboxes.len(connection.outbox);
         let out = outboxes.open(&mut connection.outbox);
         let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
         let next = connection.conn.receive(input, &parts.rules, &mut turn);
@@ -169,6 +170,9 @@ impl<R: Ring> Shard<R> {
             let first = connection.heard != *now;
             connection.reads = if first { 1 } else { connection.reads.saturating_add(1) };
             connection.heard = *now;
+        }
+        if outboxes.len(connection.outbox) > before {
+            outboxes.hurry(connection.outbox);
         }
         self.received_by(slot, next);
     }

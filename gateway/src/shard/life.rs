@@ -63,10 +63,11 @@ impl<R: Ring> Shard<R> {
     }
 
     fn flush(&mut self, slot: u32) {
-        let Self { parts, slab, outboxes, .. } = self;
+        let Self { parts, slab, outboxes, now_ms, .. } = self;
         let generation = slab.generation(slot).unwrap_or_default();
         let connection = &mut slab[slot];
-        if connection.outbox == NO_OUTBOX || connection.flags.has(SENDING) {
+        let waits = connection.life == Life::Live && outboxes.may_wait(connection.outbox, *now_ms);
+        if connection.outbox == NO_OUTBOX || connection.flags.has(SENDING) || waits {
             return;
         }
         let bytes = outboxes.take(&mut connection.outbox);

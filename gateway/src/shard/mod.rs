@@ -5,6 +5,7 @@
 //! looks at every connection; it does look at every ring, for a load or two (`ring/set.rs`).
 
 mod busy;
+mod company;
 mod effects;
 mod input;
 mod life;
@@ -33,6 +34,7 @@ use crate::{
     slab::{NO_SLOT, Slab},
     timers::{Clock, Sweep, Tick},
 };
+use company::Company;
 use outboxes::Outboxes;
 use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
@@ -82,10 +84,13 @@ pub struct Shard<R> {
     parts: Parts<R>,
     slab: Slab<Slot>,
     outboxes: Outboxes,
+    company: Company,
     clock: Clock,
     now: Tick,
     /// The same in a finer unit, for what connections may send.
     moment: Moment,
+    /// Milliseconds of its age, when the turn began.
+    now_ms: u64,
     sweep: Sweep,
     /// The tick in which an accept failed: the machine is out of files or memory, and trying again at once is no use.
     accept_failed: Option<Tick>,
@@ -116,9 +121,11 @@ impl<R: Ring> Shard<R> {
             parts,
             slab: Slab::new(GENERATIONS),
             outboxes: Outboxes::default(),
+            company: Company::default(),
             clock: Clock::new(Instant::now()),
             now: Tick::default(),
             moment: Moment::default(),
+            now_ms: 0,
             sweep: Sweep::default(),
             accept_failed: None,
             refusing: 0,
@@ -158,6 +165,7 @@ impl<R: Ring> Shard<R> {
         self.parts.mailbox.awake();
         let instant = Instant::now();
         self.moment = Moment::at(self.clock.age(instant));
+        self.now_ms = self.clock.age(instant).as_millis() as u64;
         let ended = std::mem::replace(&mut self.now, self.clock.tick(instant));
         if self.now != ended {
             self.tick(ended, completions);
@@ -172,6 +180,7 @@ impl<R: Ring> Shard<R> {
         }
         self.sweep(self.clock.age(instant));
         self.read_thirsty();
+        self.send_due();
         self.settle_dirty();
         self.keep_accepting();
         self.publish();
@@ -183,6 +192,7 @@ impl<R: Ring> Shard<R> {
         self.look_at_busy(ended);
         self.parts.ring.rest();
         self.outboxes.rest();
+        self.company.rest();
         completions.shrink_to(limits::KEPT_LIST_ITEMS);
         self.dirty.shrink_to(limits::KEPT_LIST_ITEMS);
         self.held.shrink_to(limits::KEPT_LIST_ITEMS);
@@ -198,17 +208,19 @@ impl<R: Ring> Shard<R> {
     }
 
     /// How long the rings may sleep: not at all when there is work already, briefly when the router could not take all,
-    /// and not beyond the next slice of the sweep.
+    /// and not beyond the next slice of the sweep, nor beyond the time of an outbox that waits.
     fn sleep(&self) -> Duration {
         let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
         if draining || !self.thirsty.is_empty() || !self.parts.mailbox.may_sleep() {
             return Duration::ZERO;
         }
-        let sweep = self.sweep.due_in(self.slab.slots(), self.clock.age(Instant::now()));
+        let age = self.clock.age(Instant::now());
+        let sweep = self.sweep.due_in(self.slab.slots(), age);
+        let sleep = self.company.due_in(age.as_millis() as u64).map_or(sweep, |due| due.min(sweep));
         if self.backlog.is_empty() {
-            sweep
+            sleep
         } else {
-            sweep.min(Duration::from_millis(limits::BACKLOG_RETRY_MS))
+            sleep.min(Duration::from_millis(limits::BACKLOG_RETRY_MS))
         }
     }
 

@@ -5,10 +5,17 @@ use crate::limits;
 /// No outbox.
 pub const NO_OUTBOX: u32 = u32::MAX;
 
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    /// All of it may wait until then, in milliseconds of the shard's age (`company.rs`); 0: it leaves as soon as it can.
+    due_ms: u64,
+}
+
 /// Output that waits, for the few connections that have any.
 #[derive(Default)]
 pub struct Outboxes {
-    boxes: Vec<Vec<u8>>,
+    boxes: Vec<Outbox>,
     free: Vec<u32>,
     spare: Vec<Vec<u8>>,
     /// Most in use at a time since the last rest.
@@ -20,18 +27,42 @@ impl Outboxes {
     pub fn open(&mut self, index: &mut u32) -> &mut Vec<u8> {
         if *index == NO_OUTBOX {
             *index = self.free.pop().unwrap_or_else(|| {
-                self.boxes.push(Vec::new());
+                self.boxes.push(Outbox::default());
                 self.boxes.len() as u32 - 1
             });
-            self.boxes[*index as usize] = self.spare.pop().unwrap_or_default();
+            let bytes = self.spare.pop().unwrap_or_default();
+            self.boxes[*index as usize] = Outbox { bytes, due_ms: 0 };
             self.peak = self.peak.max(self.in_use());
         }
-        &mut self.boxes[*index as usize]
+        &mut self.boxes[*index as usize].bytes
+    }
+
+    /// What waits leaves as soon as it can.
+    pub fn hurry(&mut self, index: u32) {
+        if index != NO_OUTBOX {
+            self.boxes[index as usize].due_ms = 0;
+        }
+    }
+
+    /// What was just put into an outbox may wait until then. `alone`: it was empty before. True where the outbox waits from now on, or
+    /// less than it did.
+    pub fn wait(&mut self, index: u32, alone: bool, due_ms: u64) -> bool {
+        let outbox = &mut self.boxes[index as usize];
+        let is_news = alone || due_ms < outbox.due_ms;
+        if is_news {
+            outbox.due_ms = due_ms;
+        }
+        is_news
+    }
+
+    /// Whether what is in it may still wait.
+    pub fn may_wait(&self, index: u32, now_ms: u64) -> bool {
+        index != NO_OUTBOX && self.boxes[index as usize].due_ms > now_ms
     }
 
     /// Bytes that wait.
     pub fn len(&self, index: u32) -> usize {
-        if index == NO_OUTBOX { 0 } else { self.boxes[index as usize].len() }
+        if index == NO_OUTBOX { 0 } else { self.boxes[index as usize].bytes.len() }
     }
 
     /// Takes what waits and gives the place back.
@@ -40,7 +71,7 @@ impl Outboxes {
             return Vec::new();
         }
         self.free.push(*index);
-        std::mem::take(&mut self.boxes[std::mem::replace(index, NO_OUTBOX) as usize])
+        std::mem::take(&mut self.boxes[std::mem::replace(index, NO_OUTBOX) as usize].bytes)
     }
 
     /// Keeps a buffer for the next outbox, unless it is large or there are enough.
@@ -71,6 +102,28 @@ impl Outboxes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outbox_waits_until_its_first_due_time_or_until_it_is_hurried() {
+        let (mut outboxes, mut index) = (Outboxes::default(), NO_OUTBOX);
+        outboxes.open(&mut index).push(1);
+        assert!(!outboxes.may_wait(index, 0), "what is not told to wait does not");
+        assert!(!outboxes.wait(index, false, 50), "nor what comes to it");
+        let bytes = outboxes.take(&mut index);
+        outboxes.keep(bytes);
+        outboxes.open(&mut index).push(1);
+        assert!(
+            outboxes.wait(index, true, 50) && outboxes.may_wait(index, 49) && !outboxes.may_wait(index, 50)
+        );
+        assert!(!outboxes.wait(index, false, 60), "it leaves by 50 all the same");
+        assert!(outboxes.wait(index, false, 40) && !outboxes.may_wait(index, 40));
+        outboxes.hurry(index);
+        assert!(!outboxes.may_wait(index, 0));
+        let bytes = outboxes.take(&mut index);
+        outboxes.keep(bytes);
+        assert_eq!(outboxes.open(&mut index).len(), 0);
+        assert!(!outboxes.may_wait(index, 0), "the next in its place has a time of its own");
+    }
 
     #[test]
     fn what_a_storm_made_is_given_back_and_outboxes_in_use_are_not() {

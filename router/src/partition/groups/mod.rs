@@ -311,4 +311,6 @@ fn no_user(user: UserId) -> Refusal {
 #[cfg(test)]
 mod feed_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
