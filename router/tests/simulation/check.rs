@@ -142,8 +142,7 @@ impl World {
             self.devices.iter().any(|device| device.user == to && said.is_for(to, device.number));
         assert!(
             reached || is_gone || !said.sealed.is_empty() || !is_for_any,
-            "#{number} reached no device of {}",
-            to
+            "#{number} reached no device of {to}"
         );
         // A receipt may have come only to a device of the sender that is removed.
         let is_told = |mark| self.has_removed(said.from) || self.model.has_receipt(mark, id, to);

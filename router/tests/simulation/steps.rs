@@ -215,16 +215,11 @@ impl World {
         };
         let own = self.devices[n].user;
         let (group, command) = match self.rng.below(if group == 0 { 1 } else { 12 }) {
-            0 => (
-                0,
-                Command::Create(
-                    Create { name: "new".into(), member: some(self), ..Create::default() }.into(),
-                ),
-            ),
-            1..=3 => (group, Command::Add(Members { user: some(self), ..Members::default() }.into())),
-            4..=6 => (group, Command::Remove(Members { user: some(self), ..Members::default() }.into())),
-            7 => (group, Command::Remove(Members { user: vec![own], ..Members::default() }.into())),
-            8..=9 => (group, Command::Promote(Members { user: some(self), ..Members::default() }.into())),
+            0 => (0, Command::Create(Create { name: "new".into(), member: some(self) }.into())),
+            1..=3 => (group, Command::Add(Members { user: some(self) }.into())),
+            4..=6 => (group, Command::Remove(Members { user: some(self) }.into())),
+            7 => (group, Command::Remove(Members { user: vec![own] }.into())),
+            8..=9 => (group, Command::Promote(Members { user: some(self) }.into())),
             10 => (group, Command::Rename(format!("named by {own}"))),
             _ => (group, Command::Info(true)),
         };
