@@ -1,10 +1,14 @@
-//! The ledger of a `chat` run: what was sent, what was answered, what arrived, and whether the three agree.
+//! The ledger of a `chat` or `group` run: what was sent, what was answered, what arrived, and whether the three agree.
 //!
 //! Each worker keeps a ledger of its own over the whole schedule; the sender's side of a message and the receiver's side
 //! may stand in different ones. [`Ledger::merge`] brings them together, [`Ledger::tally`] gives the verdict.
 
+mod groups;
+
+pub use groups::Groups;
+
 use crate::limits::ORPHAN_RECEIPTS_MAX;
-use crate::schedule::Plan;
+use crate::schedule::{Plan, To};
 use roost_proto::v1::Mark;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -77,13 +81,13 @@ pub struct Tally {
     pub refused: u64,
     /// Handed to a socket, or due, and never answered.
     pub unanswered: u64,
-    /// Messages that arrived.
+    /// Messages that arrived; of groups, each at each member.
     pub received: u64,
-    /// Answered by Sent and never arrived.
+    /// Answered by Sent and never arrived; of groups, each with each member it did not reach.
     pub lost: u64,
     /// Deliveries of what had been delivered for good.
     pub duplicated: u64,
-    /// Messages that arrived before an earlier one of the same sender to the same receiver.
+    /// Messages that arrived before an earlier one of the same sender to the same receiver; of groups, before an earlier one of the group.
     pub out_of_order: u64,
     /// Allowed second deliveries.
     pub redelivered: u64,
@@ -159,6 +163,8 @@ pub struct Ledger {
     orphans: FxHashMap<u64, Vec<Notice>>,
     orphans_count: usize,
     tally: Tally,
+    /// The receivers' side, where messages go to groups.
+    groups: Option<Groups>,
     /// The store held events before this run: receipts for its messages may still come.
     store_was_used: bool,
 }
@@ -170,6 +176,18 @@ impl Ledger {
             outgoing: vec![Outgoing::default(); messages],
             incoming: vec![Incoming::default(); messages],
             ..Self::default()
+        }
+    }
+
+    /// An empty ledger for what the plan says.
+    pub fn of(plan: &Plan) -> Self {
+        match plan.params.to {
+            To::Nobody => Self::default(),
+            To::OneOther => Self::new(plan.len()),
+            To::Group { .. } => {
+                let outgoing = vec![Outgoing::default(); plan.len()];
+                Self { outgoing, groups: Some(Groups::new(plan)), ..Self::default() }
+            }
         }
     }
 
@@ -221,8 +239,10 @@ impl Ledger {
             cursor.acknowledged = acknowledged;
             self.store_was_used |= head > 0;
         }
-        // The server may have missed our last acknowledgement, but not forget one it reported, nor invent one.
-        if acknowledged < cursor.floor || acknowledged > cursor.acknowledged {
+        // The server may have missed our last acknowledgement, but not forget one it reported, nor invent one: in groups it steps over
+        // our own messages by itself, and what it were to step over besides would be lost.
+        let invented = acknowledged > cursor.acknowledged && self.groups.is_none();
+        if acknowledged < cursor.floor || invented {
             self.tally.violations += 1;
         }
         cursor.session += 1;
@@ -250,6 +270,9 @@ impl Ledger {
 
     /// A message of this run arrived, in an event that [`Self::event`] accepted.
     pub fn delivered(&mut self, plan: &Plan, receiver: u32, seq: u64, index: u32, id: u64) -> Delivery {
+        if let Some(groups) = &mut self.groups {
+            return groups.delivered(plan, receiver, (seq, index, id), &mut self.tally);
+        }
         let session = self.cursors.get(&receiver).map_or(0, |cursor| cursor.session);
         let sender = plan.sender[index as usize];
         if plan.receiver[index as usize] != receiver {
@@ -294,7 +317,7 @@ impl Ledger {
 
     fn settle(&mut self, plan: &Plan, index: u32, notice: &Notice) -> bool {
         let at = index as usize;
-        if plan.sender[at] != notice.sender || plan.user(plan.receiver[at]) != notice.by {
+        if plan.sender[at] != notice.sender || !plan.receives(index, notice.by) {
             self.tally.receipts_wrong += 1;
             return false;
         }
@@ -328,6 +351,9 @@ impl Ledger {
                 *mine = theirs;
             }
         }
+        if let (Some(mine), Some(theirs)) = (&mut self.groups, other.groups) {
+            mine.merge(theirs, &mut self.tally);
+        }
         self.by_id.extend(other.by_id);
         self.orphans.extend(other.orphans);
         self.store_was_used |= other.store_was_used;
@@ -337,6 +363,9 @@ impl Ledger {
     /// The counts of the whole run, once all workers are merged.
     pub fn tally(mut self, plan: &Plan) -> Tally {
         self.settle_orphans(plan);
+        if let Some(groups) = self.groups.take() {
+            return self.tally_groups(plan, &groups);
+        }
         for (sent, arrived) in self.outgoing.iter().zip(&self.incoming) {
             let tally = &mut self.tally;
             tally.sent += u64::from(sent.fate != Fate::Waiting);
@@ -358,10 +387,27 @@ impl Ledger {
         self.tally
     }
 
+    fn tally_groups(mut self, plan: &Plan, groups: &Groups) -> Tally {
+        for sent in &self.outgoing {
+            let tally = &mut self.tally;
+            tally.sent += u64::from(sent.fate != Fate::Waiting);
+            tally.answered += u64::from(sent.fate == Fate::Answered);
+            tally.refused += u64::from(sent.fate == Fate::Refused);
+            tally.unanswered += u64::from(sent.fate <= Fate::Unanswered);
+            tally.receipts_delivered += u64::from(sent.delivered_receipt);
+            tally.receipts_read += u64::from(sent.read_receipt);
+        }
+        groups.count(plan, &self.outgoing, &mut self.tally);
+        self.tally
+    }
+
     /// Receipts that overtook the answer to their message, now that both sides' numbers are known.
     fn settle_orphans(&mut self, plan: &Plan) {
         for (index, entry) in self.incoming.iter().enumerate().filter(|(_, entry)| entry.arrived) {
             self.by_id.entry(entry.id).or_insert(index as u32);
+        }
+        for (id, index) in self.groups.iter().flat_map(Groups::arrived) {
+            self.by_id.entry(id).or_insert(index);
         }
         for (id, notices) in std::mem::take(&mut self.orphans) {
             let index = self.by_id.get(&id).copied();

@@ -6,6 +6,11 @@ use std::time::Duration;
 /// Full: the run is refused as bad usage, before anything is sent.
 pub const MESSAGES_MAX: u64 = 10_000_000;
 
+/// Deliveries of one `group` run: a bit each. Owner: the ledger. Full: bad usage.
+pub const DELIVERIES_MAX: u64 = 1 << 32;
+/// Clients of a group at least and at most (--group-size). Fewer could leave one alone; more are refused by the contract's default.
+pub const GROUP_SIZE: (i64, i64) = (3, 1024);
+
 /// Clients with kernel sockets of one run. Owner: the workers. Full: bad usage. The file limit is usually lower.
 pub const CLIENTS_MAX: u32 = 1_000_000;
 

@@ -3,13 +3,13 @@
 use crate::auth::Credentials;
 use crate::fail_if::Condition;
 use crate::limits::{
-    ACK_DELAY_MS, ACK_DELAY_MS_MAX, CLIENTS_MAX, DURATION_S_MAX, LAG_SHARE_MAX, LAG_US_MAX,
+    ACK_DELAY_MS, ACK_DELAY_MS_MAX, CLIENTS_MAX, DURATION_S_MAX, GROUP_SIZE, LAG_SHARE_MAX, LAG_US_MAX,
     PAYLOAD_BYTES_MAX, PCAP_PACKETS_MAX, PHANTOMS_MAX, ROUNDS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
 };
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
-use crate::schedule::{Arrivals, PlanParams};
+use crate::schedule::{Arrivals, PlanParams, To};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -62,13 +62,16 @@ pub struct Cli {
     /// The first user number (chat, idle)
     #[arg(long, default_value_t = 1_000_000_000)]
     pub user_base: u64,
-    /// Share of the clients that disconnect once and come back (chat)
+    /// Clients of a group at most (group); they are spread evenly
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(GROUP_SIZE.0..=GROUP_SIZE.1))]
+    pub group_size: u32,
+    /// Share of the clients that disconnect once and come back (chat, group)
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
     pub offline_share: f64,
-    /// Share of the received messages that are marked as read (chat)
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.5)]
-    pub read_share: f64,
-    /// The longest that a client waits with the acknowledgement of an event (chat): it acknowledges all it has with its next message,
+    /// Share of the received messages that are marked as read; 0.5 in chat and 0 in group, unless given
+    #[arg(long, allow_negative_numbers = true)]
+    pub read_share: Option<f64>,
+    /// The longest that a client waits with the acknowledgement of an event (chat, group): it acknowledges all it has with its next message,
     /// or after this, or after 64 events, whichever comes first
     #[arg(long, value_name = "MS", default_value_t = ACK_DELAY_MS, value_parser = clap::value_parser!(u64).range(0..=ACK_DELAY_MS_MAX))]
     pub ack_delay_ms: u64,
@@ -161,7 +164,7 @@ pub enum Scenario {
     Echo,
     /// 1:1 messages with receipts, some clients offline
     Chat,
-    /// Fan-out (not in this version)
+    /// Messages to groups of --group-size, made at the start; some clients offline
     Group,
     /// Connect and hold for --duration-s; then all lose their connection at once (phantoms by RST), and all come back
     Storm,
@@ -241,9 +244,9 @@ impl Options {
     /// # Errors
     /// One line for the user, naming the flag; exit 2.
     pub fn check(cli: Cli) -> Result<Self, String> {
-        if matches!(cli.scenario, Scenario::Group | Scenario::Slow | Scenario::Mix) {
+        if matches!(cli.scenario, Scenario::Slow | Scenario::Mix) {
             return Err(format!(
-                "this version does not have the scenario '{}'; it has idle, echo, chat, storm and churn",
+                "this version does not have the scenario '{}'; it has idle, echo, chat, group, storm and churn",
                 cli.scenario.name()
             ));
         }
@@ -253,15 +256,17 @@ impl Options {
             return Err("this version does not have --html; use --json FILE".into());
         }
         share("--offline-share", cli.offline_share, 0.9)?;
-        share("--read-share", cli.read_share, 1.0)?;
+        share("--read-share", cli.read_share.unwrap_or_default(), 1.0)?;
         share("--lag-share-max", cli.lag_share_max, 1.0)?;
         if !(0.01..=1.0).contains(&cli.heartbeat_share) {
             return Err(format!("--heartbeat-share must be 0.01 to 1, not {}", cli.heartbeat_share));
         }
         rate("--ramp-per-s", cli.ramp_per_s, 0.1)?;
         rate("--rate-per-s", cli.rate_per_s, 0.0)?;
-        if cli.rate_per_s == 0.0 && cli.scenario == Scenario::Chat {
-            return Err("--rate-per-s 0 (closed loop) is for echo only; give chat a rate".into());
+        let talks = matches!(cli.scenario, Scenario::Chat | Scenario::Group);
+        if cli.rate_per_s == 0.0 && talks {
+            let name = cli.scenario.name();
+            return Err(format!("--rate-per-s 0 (closed loop) is for echo only; give {name} a rate"));
         }
         if cli.kind == Kind::Phantom && cli.payload_bytes > phantom::limits::PAYLOAD_BYTES_MAX {
             let most = phantom::limits::PAYLOAD_BYTES_MAX;
@@ -277,10 +282,12 @@ impl Options {
         }
         // A gateway of ours tells its secret itself.
         let knows = cli.secret_file.is_some() || cli.auth.is_some() || !cli.command.is_empty();
-        if cli.scenario == Scenario::Chat && !knows {
-            return Err("chat needs to know who its clients are: give --secret-file FILE (the gateway's \
-                        <data>/secret) or --auth none"
-                .into());
+        if talks && !knows {
+            let name = cli.scenario.name();
+            return Err(format!(
+                "{name} needs to know who its clients are: give --secret-file FILE (the gateway's <data>/secret) or \
+                 --auth none"
+            ));
         }
         let target = Target::parse(cli.url.as_deref().unwrap_or(GATEWAY_URL))?;
         let waiting = |path: &Path| {
@@ -295,7 +302,6 @@ impl Options {
 
     /// What the schedule is computed from.
     pub fn plan_params(&self) -> PlanParams {
-        let chat = self.cli.scenario == Scenario::Chat;
         PlanParams {
             clients: self.cli.clients,
             rate_per_s: if self.stays() { 0.0 } else { self.cli.rate_per_s },
@@ -303,10 +309,25 @@ impl Options {
             payload_bytes: self.cli.payload_bytes,
             seed: self.cli.seed,
             arrivals: self.cli.arrivals,
-            offline_share: if chat { self.cli.offline_share } else { 0.0 },
+            offline_share: if self.talks() { self.cli.offline_share } else { 0.0 },
             user_base: self.cli.user_base,
-            pairs: chat,
+            to: match self.cli.scenario {
+                Scenario::Chat => To::OneOther,
+                Scenario::Group => To::Group { size: self.cli.group_size },
+                _ => To::Nobody,
+            },
         }
+    }
+
+    /// Whether the clients send messages to each other.
+    pub fn talks(&self) -> bool {
+        matches!(self.cli.scenario, Scenario::Chat | Scenario::Group)
+    }
+
+    /// Share of the received messages that are marked as read.
+    pub fn read_share(&self) -> f64 {
+        let chat = if self.cli.scenario == Scenario::Chat { 0.5 } else { 0.0 };
+        self.cli.read_share.unwrap_or(chat)
     }
 
     /// Whether the clients only stay, and send nothing but heartbeats.

@@ -10,9 +10,9 @@ use crate::phantom::ground::{self, Ground};
 use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
 use crate::progress::Progress;
-use crate::report::{Latency, PHANTOM_NOTE, Report};
+use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report};
 use crate::scenario::{Chat, Echo, Idle};
-use crate::schedule::Plan;
+use crate::schedule::{Plan, To};
 use crate::worker::{self, Phase, Results, Shared};
 use anyhow::{Context as _, bail};
 use quanta::Clock;
@@ -212,18 +212,22 @@ impl Run {
     /// Waits until nothing is on its way any more, then a little longer for what should not come.
     fn drain(&mut self) {
         self.phase.send_replace(Phase::Drain);
-        let (scenario, closed) = (self.shared.options.cli.scenario, self.shared.options.is_closed_loop());
+        let closed = self.shared.options.is_closed_loop();
+        let (talks, chat) = (self.shared.options.talks(), self.shared.plan.params.to == To::OneOther);
         let planned = self.shared.plan.len() as u64;
+        let deliveries = if talks && !chat { self.shared.deliveries() } else { 0 };
         let longest = Duration::from_secs(self.shared.options.cli.drain_s);
         self.wait("drain", longest, |counters| {
             let due = if closed { counters.sent.load(Relaxed) } else { planned };
             let answered = counters.answered.load(Relaxed);
             let received = counters.received.load(Relaxed);
             let all_answered = answered + counters.refused.load(Relaxed) >= due;
-            let chat = scenario == Scenario::Chat;
-            all_answered && received >= answered && (!chat || counters.receipts.load(Relaxed) >= received)
+            let all_received = received >= answered.max(deliveries);
+            // Of groups, the first receipt of each message counts.
+            let receipts_due = if chat { received } else { answered };
+            all_answered && all_received && (!talks || counters.receipts.load(Relaxed) >= receipts_due)
         });
-        if scenario == Scenario::Chat {
+        if talks {
             self.wait("drain", DRAIN_QUIET, |_| false);
         }
     }
@@ -244,7 +248,7 @@ impl Run {
 
     fn collect(&self) -> anyhow::Result<(Meters, Ledger, Tallies)> {
         let end = Instant::now() + STOP_GRACE + self.ground.as_ref().map_or(Duration::ZERO, |_| STOP_MAX);
-        let (mut meters, mut ledger) = (Meters::new(0), Ledger::new(self.shared.ledger_messages()));
+        let (mut meters, mut ledger) = (Meters::new(0), Ledger::of(&self.shared.plan));
         let mut tallies = Tallies::default();
         for _ in 0..self.shared.options.cli.threads {
             let results = self.results.recv_timeout(end.saturating_duration_since(Instant::now())).context(
@@ -306,6 +310,9 @@ impl Run {
         report.measure(&self.before, &measured.held, connected);
         report.spend(measured.gateway_cpu);
         report.count(&ledger.tally(&shared.plan));
+        if options.scenario == Scenario::Group {
+            report.group = Some(GroupReport::of(&shared.plan, report.messages_received, measured.duration_s));
+        }
         if options.scenario == Scenario::Echo {
             report.messages_unanswered = (shared.plan.len() as u64).saturating_sub(report.messages_sent);
         }
@@ -326,7 +333,7 @@ fn work(
     let scenario = shared.options.cli.scenario;
     tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
         let result = match scenario {
-            Scenario::Chat => worker::run::<Chat>(shared, number, threads, phase).await,
+            Scenario::Chat | Scenario::Group => worker::run::<Chat>(shared, number, threads, phase).await,
             Scenario::Echo => worker::run::<Echo>(shared, number, threads, phase).await,
             _ => worker::run::<Idle>(shared, number, threads, phase).await,
         };

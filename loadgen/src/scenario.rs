@@ -27,11 +27,11 @@ fn request(options: &Options, user: u64) -> Result<Request, String> {
     upgrade_request(&target.authority, &path, sub_protocol, token.as_deref())
 }
 
-/// Whether frames of roost.v1 are spoken: always in chat; in idle where the server knows the users.
+/// Whether frames of roost.v1 are spoken: always in chat and group; in idle where the server knows the users.
 pub fn speaks_roost(options: &Options) -> bool {
     match options.cli.scenario {
         Scenario::Echo => false,
-        Scenario::Chat => true,
+        Scenario::Chat | Scenario::Group => true,
         _ => options.credentials.is_known(),
     }
 }

@@ -1,7 +1,7 @@
 //! The schedule of a run, computed before it starts: who sends to whom and when, who is offline when, from the seed
 //! alone. The same parameters give the same plan, byte by byte.
 
-use crate::limits::MESSAGES_MAX;
+use crate::limits::{DELIVERIES_MAX, MESSAGES_MAX};
 use crate::payload;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -35,8 +35,22 @@ pub struct PlanParams {
     pub offline_share: f64,
     /// The first user number; [`Plan::user`] adds the seed's offset and the client's index.
     pub user_base: u64,
-    /// Whether a message has a receiver other than its sender.
-    pub pairs: bool,
+    /// Whom messages are for.
+    pub to: To,
+}
+
+/// Whom the messages of a plan are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Nobody but the server.
+    Nobody,
+    /// One other client each.
+    OneOther,
+    /// All others of the sender's group: clients are spread over as many groups as it takes for none to have more than `size`.
+    Group {
+        /// Clients of a group at most, 3 or more, so that none is alone.
+        size: u32,
+    },
 }
 
 /// A time without connection: from, to, in microseconds of the measured part.
@@ -51,7 +65,7 @@ pub struct Plan {
     pub at_us: Vec<u64>,
     /// Each message's sender (client index).
     pub sender: Vec<u32>,
-    /// Each message's receiver (client index).
+    /// Each message's receiver (client index), where it is for one; else its sender.
     pub receiver: Vec<u32>,
     /// Each client's time offline; empty where nobody is.
     pub offline: Vec<Option<Window>>,
@@ -69,7 +83,15 @@ impl Plan {
                 "{expected:.0} messages are more than the {MESSAGES_MAX} one run may have; lower --rate-per-s or --duration-s"
             ));
         }
-        if params.pairs && params.clients < 2 {
+        if let To::Group { size } = params.to
+            && expected * f64::from(size) > DELIVERIES_MAX as f64
+        {
+            return Err(format!(
+                "{expected:.0} messages to {size} members each are more than the {DELIVERIES_MAX} deliveries one run may have; lower \
+                 --rate-per-s, --duration-s or --group-size"
+            ));
+        }
+        if params.to != To::Nobody && params.clients < 2 {
             return Err(
                 "two clients at least are needed to send messages between them; raise --clients".into()
             );
@@ -115,7 +137,7 @@ impl Plan {
             .map(|_| rng.random_range(0..clients))
             .find(|&client| !self.is_offline(client, at_us))
             .unwrap_or(0);
-        if !self.params.pairs {
+        if self.params.to != To::OneOther {
             return (sender, sender);
         }
         let other = rng.random_range(0..clients - 1);
@@ -134,6 +156,50 @@ impl Plan {
 
     fn window(&self, client: u32) -> Option<Window> {
         self.offline.get(client as usize).copied().flatten()
+    }
+
+    /// Number of groups; 0 where messages are not for groups.
+    pub fn groups(&self) -> u32 {
+        match self.params.to {
+            To::Group { size } => self.params.clients.div_ceil(size),
+            To::Nobody | To::OneOther => 0,
+        }
+    }
+
+    /// The group of a client; its first member is the client of that number.
+    pub fn group(&self, client: u32) -> u32 {
+        client % self.groups().max(1)
+    }
+
+    /// The clients of a group.
+    pub fn members(&self, group: u32) -> impl Iterator<Item = u32> {
+        (group..self.params.clients).step_by(self.groups().max(1) as usize)
+    }
+
+    /// How often the message is to arrive.
+    pub fn deliveries(&self, index: u32) -> u64 {
+        match self.params.to {
+            To::Nobody => 0,
+            To::OneOther => 1,
+            To::Group { .. } => {
+                self.members(self.group(self.sender[index as usize])).size_hint().0 as u64 - 1
+            }
+        }
+    }
+
+    /// Whether a message is for this user.
+    pub fn receives(&self, index: u32, user: u64) -> bool {
+        let sender = self.sender[index as usize];
+        match self.params.to {
+            To::Nobody => false,
+            To::OneOther => self.user(self.receiver[index as usize]) == user,
+            To::Group { .. } => {
+                let client = user.wrapping_sub(self.user(0));
+                client < u64::from(self.params.clients)
+                    && self.group(client as u32) == self.group(sender)
+                    && client as u32 != sender
+            }
+        }
     }
 
     /// Number of messages.
@@ -205,7 +271,7 @@ mod tests {
             arrivals: Arrivals::Poisson,
             offline_share: 0.3,
             user_base: 1000,
-            pairs: true,
+            to: To::OneOther,
         }
     }
 
@@ -231,9 +297,33 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_spread_evenly_over_groups_that_none_is_alone_in() {
+        for (clients, size, groups) in [(50, 16, 4), (33, 32, 2), (4, 3, 2), (3, 3, 1), (1024, 1024, 1)] {
+            let plan = Plan::build(PlanParams { clients, to: To::Group { size }, ..params(7) }).unwrap();
+            assert_eq!(plan.groups(), groups);
+            let mut all = Vec::new();
+            for group in 0..groups {
+                let members: Vec<_> = plan.members(group).collect();
+                assert!((2..=size as usize).contains(&members.len()), "{clients} {size}: {members:?}");
+                assert!(members.iter().all(|&member| plan.group(member) == group));
+                all.extend(members);
+            }
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..clients));
+            let (sender, others) = (plan.sender[0], plan.members(plan.group(plan.sender[0])).count() - 1);
+            assert_eq!(plan.deliveries(0), others as u64);
+            assert_eq!((0..clients).filter(|&client| plan.receives(0, plan.user(client))).count(), others);
+            assert!(!plan.receives(0, plan.user(sender)) && !plan.receives(0, plan.user(clients)));
+        }
+    }
+
+    #[test]
     fn a_schedule_out_of_bounds_is_refused_with_the_flag_to_change() {
         let error = Plan::build(PlanParams { rate_per_s: 1e9, ..params(7) }).unwrap_err();
         assert!(error.contains("--rate-per-s"), "{error}");
+        let many = PlanParams { rate_per_s: 2e6, to: To::Group { size: 1024 }, ..params(7) };
+        let error = Plan::build(many).unwrap_err();
+        assert!(error.contains("--group-size"), "{error}");
         let error = Plan::build(PlanParams { clients: 1, ..params(7) }).unwrap_err();
         assert!(error.contains("--clients"), "{error}");
     }

@@ -3,7 +3,9 @@
 use crate::options::Encoding;
 use roost_proto::codec::{self, decode_server_frame, encode_client_frame};
 use roost_proto::v1::client_frame::Body;
-use roost_proto::v1::{Ack, Address, ClientFrame, Read, Send, ServerFrame, address};
+use roost_proto::v1::{
+    Ack, Address, ClientFrame, GroupCommand, Read, Send, ServerFrame, address, group_command::Create,
+};
 use tungstenite::{Message, Utf8Bytes};
 
 impl Encoding {
@@ -60,15 +62,21 @@ pub fn heartbeat() -> ClientFrame {
     ClientFrame::default()
 }
 
-/// A message to a user; the answer bears `id` in `reply_to`.
-pub fn send(id: u32, to: u64, client_id: [u8; 16], payload: Vec<u8>) -> ClientFrame {
+/// A message to a user or a group; the answer bears `id` in `reply_to`.
+pub fn send(id: u32, to: address::To, client_id: [u8; 16], payload: Vec<u8>) -> ClientFrame {
     let body = Send {
-        to: Address { to: Some(address::To::User(to)) }.into(),
+        to: Address { to: Some(to) }.into(),
         client_id: client_id.to_vec().into(),
         payload: payload.into(),
         ..Send::default()
     };
     ClientFrame { id, body: Some(Body::Send(Box::new(body))) }
+}
+
+/// Makes a group of its sender and others.
+pub fn create_group(id: u32, name: String, member: Vec<u64>) -> ClientFrame {
+    let command = GroupCommand { group: 0, command: Some(Create { name, member }.into()) };
+    ClientFrame { id, body: Some(Body::Group(Box::new(command))) }
 }
 
 /// A cumulative acknowledgement.

@@ -9,7 +9,7 @@ use crate::limits::{
 };
 use crate::link::{Link, LinkContext, LinkError, Outlet};
 use crate::meters::{Counters, Meters};
-use crate::options::{Options, Scenario};
+use crate::options::Options;
 use crate::phantom::Tallies;
 use crate::schedule::Plan;
 use quanta::{Clock, Instant};
@@ -62,9 +62,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Messages the ledger has to look back at: only chat's are told apart by number.
-    pub fn ledger_messages(&self) -> usize {
-        if self.options.cli.scenario == Scenario::Chat { self.plan.len() } else { 0 }
+    /// How often the schedule's messages are to arrive, all of them together.
+    pub fn deliveries(&self) -> u64 {
+        (0..self.plan.len() as u32).map(|index| self.plan.deliveries(index)).sum()
     }
 }
 
@@ -103,7 +103,7 @@ impl Context {
         let origin = Rc::new(Cell::new(shared.ramp_begun));
         let link = LinkContext { meters: meters.clone(), clock: shared.clock.clone(), origin };
         Self {
-            ledger: RefCell::new(Ledger::new(shared.ledger_messages())),
+            ledger: RefCell::new(Ledger::of(&shared.plan)),
             meters,
             dirty: RefCell::default(),
             phase: Cell::new(Phase::Ramp),

@@ -51,6 +51,21 @@ fn chat_with_2000_clients_is_clean() {
 }
 
 #[test]
+fn groups_are_clean_in_both_encodings_with_clients_offline_meanwhile() {
+    for encoding in ["proto", "json"] {
+        let of = ["group", "--group-size", "25", "--offline-share", "0.3", "--rate-per-s", "100"];
+        let report =
+            others(&[&of[..], &["--read-share", "0.2", "--drain-s", "60", "--encoding", encoding]].concat());
+        let group = &report["group"];
+        assert_eq!((&group["groups"], &group["members_max"]), (&json!(12), &json!(25)), "{report:#}");
+        let sent = report["messages_sent"].as_u64().unwrap_or_default();
+        assert!(sent > 50 && group["deliveries"] == json!(24 * sent), "{report:#}");
+        assert_eq!(report["receipts_delivered"], json!(sent), "{report:#}");
+        assert!(report["latency_offline_us"]["count"].as_u64() > Some(0), "{report:#}");
+    }
+}
+
+#[test]
 fn chat_stays_clean_while_the_gateway_is_killed_and_started_anew() {
     let _turn = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut gateway = Gateway::start(&[]).unwrap();

@@ -1,7 +1,7 @@
 //! The ledger turns red for each thing it is there to find, and only then.
 
 use roost_loadgen::ledger::{Delivery, Ledger, Tally};
-use roost_loadgen::schedule::{Arrivals, Plan, PlanParams};
+use roost_loadgen::schedule::{Arrivals, Plan, PlanParams, To};
 use roost_proto::v1::Mark;
 
 /// Two clients, a handful of messages; `from_first` are those of client 0 to client 1, in order.
@@ -15,7 +15,7 @@ fn plan() -> (Plan, Vec<u32>) {
         arrivals: Arrivals::Uniform,
         offline_share: 0.0,
         user_base: 100,
-        pairs: true,
+        to: To::OneOther,
     })
     .unwrap();
     let from_first =

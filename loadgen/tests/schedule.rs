@@ -1,6 +1,6 @@
 //! The same seed gives the same schedule, byte by byte; another seed another one.
 
-use roost_loadgen::schedule::{Arrivals, Plan, PlanParams};
+use roost_loadgen::schedule::{Arrivals, Plan, PlanParams, To};
 
 fn written(seed: u64, arrivals: Arrivals) -> Vec<u8> {
     let params = PlanParams {
@@ -12,7 +12,7 @@ fn written(seed: u64, arrivals: Arrivals) -> Vec<u8> {
         arrivals,
         offline_share: 0.2,
         user_base: 1_000_000_000,
-        pairs: true,
+        to: To::OneOther,
     };
     let mut bytes = Vec::new();
     Plan::build(params).unwrap().write_to(&mut bytes).unwrap();

@@ -21,7 +21,7 @@ fn refused(arguments: &[&str], reason: &str) {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_in_one_line() {
-    for scenario in ["group", "slow", "mix"] {
+    for scenario in ["slow", "mix"] {
         refused(&[&[scenario], &URL[..]].concat(), &format!("does not have the scenario '{scenario}'"));
     }
     refused(&[&["echo", "--html", "x.html"], &URL[..]].concat(), "does not have --html");
@@ -80,8 +80,8 @@ fn help_names_the_exit_codes() {
     for text in ["97", "98", "99", "--fail-if", "--secret-file"] {
         assert!(help.contains(text), "{text}");
     }
-    // Three scenarios and a flag.
-    assert_eq!(help.matches("(not in this version)").count(), 4, "{help}");
+    // Two scenarios and a flag.
+    assert_eq!(help.matches("(not in this version)").count(), 3, "{help}");
     assert!(help.contains(&format!("at least {HEADER_BYTES}")), "{help}");
 }
 

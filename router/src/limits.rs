@@ -160,6 +160,11 @@ pub const HISTORY_MESSAGES: usize = 50;
 pub const HISTORY_MESSAGES_MAX: usize = 200;
 /// A page of history ends with the message that passes this many bytes.
 pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
+/// Sessions of a partition that one Tick looks at for whether their devices are noted as here today: five million in 16 partitions
+/// are passed in five minutes.
+pub const DAYS_LOOKED_AT_MAX: usize = 1024;
+/// Devices of a partition that one Tick notes, each with a read and a small write. More: with the next.
+pub const DAYS_NOTED_MAX: usize = 64;
 /// Each partition is told at least this often that time passes.
 pub const TICK_MS: u64 = 250;
 /// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.

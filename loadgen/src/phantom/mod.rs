@@ -103,7 +103,9 @@ fn play<W: Wire>(
     let core = Core::new(stack, context.clone(), upgrade);
     let client = |own| addresses.client(own);
     match scenario {
-        Scenario::Chat => Engine::new(core, Sessions::<Chat>::new(&context, phantoms, client)).run(phase),
+        Scenario::Chat | Scenario::Group => {
+            Engine::new(core, Sessions::<Chat>::new(&context, phantoms, client)).run(phase)
+        }
         Scenario::Echo => Engine::new(core, Sessions::<Echo>::new(&context, phantoms, client)).run(phase),
         _ => {
             let role = Lean::new(&context.shared.options, phantoms, encoding);

@@ -7,6 +7,7 @@ use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
 use crate::phantom::tcp::Counts;
 use crate::run::{Round, Storm};
+use crate::schedule::Plan;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -78,6 +79,34 @@ pub struct Host {
     pub memory_bytes: u64,
 }
 
+/// What a `group` run had in groups.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GroupReport {
+    /// Groups.
+    pub groups: u32,
+    /// Members of the largest.
+    pub members_max: u64,
+    /// Messages that arrived, each at each member; `messages_received` says the same.
+    pub deliveries: u64,
+    /// How many there are where each message reaches all members but its sender.
+    pub deliveries_planned: u64,
+    /// Deliveries a second of the measured part; those of the drain are counted, too.
+    pub deliveries_per_s: f64,
+}
+
+impl GroupReport {
+    /// Of a run that delivered `deliveries`.
+    pub fn of(plan: &Plan, deliveries: u64, duration_s: f64) -> Self {
+        Self {
+            groups: plan.groups(),
+            members_max: plan.members(0).count() as u64,
+            deliveries,
+            deliveries_planned: (0..plan.len() as u32).map(|index| plan.deliveries(index)).sum(),
+            deliveries_per_s: deliveries as f64 / duration_s,
+        }
+    }
+}
+
 /// One line on how the run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,11 +167,11 @@ pub struct Report {
     pub duration_s: f64,
     /// Messages handed to a socket.
     pub messages_sent: u64,
-    /// Messages answered by Sent (chat), or echoed.
+    /// Messages answered by Sent (chat, group), or echoed.
     pub messages_answered: u64,
     /// Messages that arrived.
     pub messages_received: u64,
-    /// Answered by Sent and never delivered (chat); sent and never echoed (echo).
+    /// Answered by Sent and never delivered (chat, group); sent and never echoed (echo).
     pub messages_lost: u64,
     /// Deliveries of what was delivered for good already.
     pub messages_duplicated: u64,
@@ -166,12 +195,14 @@ pub struct Report {
     pub receipts_missing: u64,
     /// Receipts for a message that was never sent, or by somebody else than its receiver.
     pub receipts_wrong: u64,
-    /// From the scheduled time to the arrival at a receiver that was meant to be online throughout (chat), to the
+    /// With `group`: the groups and their deliveries; `null` elsewhere.
+    pub group: Option<GroupReport>,
+    /// From the scheduled time to the arrival at a receiver that was meant to be online throughout (chat, group), to the
     /// echo (echo), or with `closed_loop` from the sending.
     pub latency_us: Latency,
-    /// From the scheduled time to Sent, of senders that were meant to be online throughout (chat).
+    /// From the scheduled time to Sent, of senders that were meant to be online throughout (chat, group).
     pub latency_sent_us: Latency,
-    /// From the scheduled time to the arrival at a receiver that was offline meanwhile (chat).
+    /// From the scheduled time to the arrival at a receiver that was offline meanwhile (chat, group).
     pub latency_offline_us: Latency,
     /// Latency counts from the sending, because there is no schedule (echo at rate 0): stalls hide in it.
     pub closed_loop: bool,
@@ -237,6 +268,7 @@ impl Report {
             gateway_cpu_user_s: Some(0.0),
             gateway_cpu_system_s: Some(0.0),
             tcp_hash_buckets: Some(0),
+            group: Some(GroupReport::default()),
             memory_bytes_per_client: memory,
             memory_before_bytes: held,
             memory_held_bytes: held,

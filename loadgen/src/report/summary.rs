@@ -96,6 +96,17 @@ impl Report {
             self.violations,
             self.receipts_wrong
         )?;
+        if let Some(group) = &self.group {
+            writeln!(
+                out,
+                "  groups    {} of at most {}, {} of {} deliveries ({:.0}/s)",
+                group.groups,
+                group.members_max,
+                group.deliveries,
+                group.deliveries_planned,
+                group.deliveries_per_s
+            )?;
+        }
         let counted_from = if self.closed_loop { "sending (closed loop)" } else { "scheduled time" };
         writeln!(out, "  times     count from the {counted_from}")?;
         for (name, latency) in [

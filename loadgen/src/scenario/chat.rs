@@ -1,4 +1,7 @@
-//! `chat`: every client is a user; 1:1 messages, acknowledgements, read marks, receipts, and all of it in the ledger.
+//! `chat` and `group`: every client is a user; messages to one other or to a group, acknowledgements, read marks, receipts, and all of
+//! it in the ledger.
+
+mod membership;
 
 use super::request;
 use crate::ledger::Delivery;
@@ -10,8 +13,9 @@ use crate::meters::Counters;
 use crate::payload;
 use crate::wire;
 use crate::worker::{Context, Next, Session};
+use membership::{CREATE_ID, Membership};
 use quanta::Instant;
-use roost_proto::v1::{Code, Error, Event, Mark, Receipt, Sent, Welcome, event, server_frame};
+use roost_proto::v1::{Code, Error, Event, Mark, Receipt, Sent, Welcome, address, event, server_frame};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -49,6 +53,7 @@ struct State {
     /// Places of the stream that were there when the first session began: to be taken before the run is ready.
     backlog_head: u64,
     reads: Vec<u64>,
+    membership: Membership,
 }
 
 /// Where the session stands.
@@ -85,7 +90,10 @@ impl Chat {
             let index = state.queue[state.in_flight];
             state.in_flight += 1;
             let plan = &self.context.shared.plan;
-            let to = plan.user(plan.receiver[index as usize]);
+            let to = state.membership.group().map_or_else(
+                || address::To::User(plan.user(plan.receiver[index as usize])),
+                address::To::Group,
+            );
             let frame = wire::send(index + 1, to, self.client_id(index), plan.payload(index));
             let mark = (fresh == Some(index)).then(|| plan.at_us[index as usize]);
             if self.context.ledger.borrow_mut().handed(index) {
@@ -136,7 +144,8 @@ impl Chat {
     }
 
     fn ready(&self, state: &mut State) {
-        if state.backlog_head == 0 && !std::mem::replace(&mut state.ready, true) {
+        let is_member = state.membership.group().is_some() || self.context.shared.plan.groups() == 0;
+        if is_member && state.backlog_head == 0 && !std::mem::replace(&mut state.ready, true) {
             Counters::add(&self.context.shared.counters.ready);
         }
     }
@@ -164,6 +173,9 @@ impl Chat {
     fn refused(&self, state: &mut State, link: &dyn Outlet, reply_to: u32, error: &Error) {
         let code = error.code.as_known();
         self.context.meters.borrow_mut().error(&format!("Error {:?}: {}", error.code, error.message));
+        if reply_to == CREATE_ID {
+            return state.membership.refused();
+        }
         let index = reply_to.wrapping_sub(1);
         if !state.forget(index) {
             return;
@@ -187,7 +199,8 @@ impl Chat {
             match &event.body {
                 Some(event::Body::Message(message)) => self.delivered(state, event.seq, message),
                 Some(event::Body::Receipt(receipt)) => self.receipt(receipt),
-                _ => (),
+                Some(event::Body::Group(info)) => self.joined(state, info),
+                None => (),
             }
         }
         state.ack_due = state.ack_due.max(event.seq);
@@ -213,7 +226,10 @@ impl Chat {
         let (at, sender) = (index as usize, plan.sender[index as usize]);
         let header = payload::parse(&message.payload);
         let expected = payload::Header { sender: plan.user(sender), at_us: plan.at_us[at], index };
-        if header != Some(expected) || message.from != expected.sender {
+        let to = message.to.as_option().and_then(|address| address.to.clone());
+        let own =
+            state.membership.group().map_or(address::To::User(plan.user(self.client)), address::To::Group);
+        if header != Some(expected) || message.from != expected.sender || to != Some(own) {
             ledger.violation();
         }
         if ledger.delivered(plan, self.client, seq, index, message.id) != Delivery::First {
@@ -226,7 +242,7 @@ impl Chat {
         let latency = if away { &mut meters.latency_offline } else { &mut meters.latency };
         latency.saturating_record(now_us.saturating_sub(at_us));
         // The share is spread over the numbers, the same in every run with this seed.
-        let read_share = self.context.shared.options.cli.read_share;
+        let read_share = self.context.shared.options.read_share();
         if f64::from(index.wrapping_mul(2_654_435_769)) < read_share * f64::from(u32::MAX) {
             state.reads.push(message.id);
         }
@@ -309,6 +325,7 @@ impl Session for Chat {
             ack_at: None,
             backlog_head: 0,
             reads: Vec::new(),
+            membership: Membership::default(),
         };
         Self { context, client, place, state: RefCell::new(state) }
     }
@@ -330,6 +347,7 @@ impl Session for Chat {
             Some(server_frame::Body::Welcome(welcome)) => self.welcome(state, link, &welcome),
             Some(server_frame::Body::Event(event)) => self.event(state, link, &event),
             Some(server_frame::Body::Sent(sent)) => self.sent(state, link, &sent),
+            Some(server_frame::Body::Group(info)) => self.joined(state, &info),
             Some(server_frame::Body::Error(error)) => self.refused(state, link, frame.reply_to, &error),
             Some(server_frame::Body::GoAway(away)) => {
                 let (min, max) = (away.reconnect_min_ms, away.reconnect_max_ms.max(away.reconnect_min_ms));
@@ -346,6 +364,7 @@ impl Session for Chat {
     fn closed(&self) {
         let state = &mut *self.state.borrow_mut();
         state.standing = Standing::Unknown;
+        state.membership.refused();
         // All without an answer goes again, first and in the same order; the client_id keeps it from being stored twice.
         state.in_flight = 0;
         // What was not acknowledged will come again.
@@ -384,6 +403,7 @@ impl Session for Chat {
             }
             Standing::Unknown => (),
             Standing::Welcomed => {
+                self.create(state, link);
                 if !state.postponed.is_empty() {
                     self.retry(state, link);
                 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use tungstenite::{Message, accept};
 
@@ -27,6 +27,34 @@ pub fn report_before(arguments: &[&str], command: &[&str]) -> (i32, Value) {
         code,
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}, exit {code}: {told}")),
     )
+}
+
+/// A run of roost-loadgen beside the test; killed when dropped.
+pub struct OwnedRun(Child);
+
+impl OwnedRun {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roost-loadgen"));
+        let child = command.args(arguments).stdout(Stdio::null()).spawn();
+        Self(child.expect("roost-loadgen was built with this test"))
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("it is a child of ours").is_some()
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn wait(&mut self) -> i32 {
+        self.0.wait().expect("it is a child of ours").code().expect("not ended by a signal")
+    }
+}
+
+impl Drop for OwnedRun {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What an echo server does wrong, with the tenth message of a connection.

@@ -46,7 +46,10 @@ impl Partition {
             let delivered = self.first_deliveries(origin.user, index, &acked, tx)?;
             let today = day_of(tx.now_ms);
             let user = self.change(origin.user, tx)?;
-            let is_all = user.devices.len() == 1 && was_sent.is_some_and(|place| !place.has_passed());
+            // None is left from before, and each one since was in the window.
+            let is_all = user.devices.len() == 1
+                && user.tail == cursor
+                && was_sent.is_some_and(|place| !place.has_passed());
             let device = &mut user.devices[index];
             (device.cursor, device.seen_day) = (up_to, today);
             self.trim(origin.user, is_all.then_some(&acked[..]), tx)?;

@@ -185,7 +185,8 @@ impl Partition {
     fn welcome(&mut self, origin: &Origin, found: &Found, tx: &mut Tx<'_>) {
         let id = session_of(origin);
         let (user, device, is_behind) = (origin.user, origin.device, found.cursor < found.head);
-        let place = Place::new(found.cursor, is_behind, found.is_alone);
+        let mut place = Place::new(found.cursor, is_behind, found.is_alone);
+        place.note_day(day_of(tx.now_ms));
         let old = self.insert_session(Session { user, place, id, device }, found.at_once);
         let effects = if found.at_once { &mut tx.out.at_once } else { &mut tx.out.effects };
         if let Some(old) = old.filter(|old| *old != id) {

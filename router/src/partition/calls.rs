@@ -2,7 +2,7 @@
 
 use super::{Partition, Tx, attach::TOO_MANY_DEVICES, session_of, stream::day_of};
 use crate::{
-    api::{Action, Answer, DeviceId, DeviceState, Effect},
+    api::{Action, Answer, DeviceId, DeviceState, Effect, UserId},
     error::StoreError,
     limits,
     log::{self, Origin},
@@ -40,7 +40,10 @@ impl Partition {
         self.load(origin.user, tx.store)?;
         let today = day_of(tx.now_ms);
         let known = self.users.get(origin.user);
-        if known.is_some_and(|user| user.device(origin.device).is_some()) {
+        if let Some(device) = known.and_then(|user| user.device(origin.device)) {
+            if device.seen_day != today {
+                self.seen(origin.user, None, origin.device, today);
+            }
             return Ok(true);
         }
         if known.is_some_and(|user| !user.has_room(today, &self.rules)) {
@@ -121,20 +124,26 @@ impl Partition {
         if self.users.get(origin.user).is_none_or(|user| user.device(device).is_none()) {
             let text = format!("user {} has no device {device}", origin.user);
             tx.out.error(caller, origin.id, Code::NOT_FOUND, text);
-            return Ok(());
+            // Where a removal that failed is found stored after all, the session is still here.
+            return self.close_removed(origin.user, device, tx);
         }
         self.drop_keys(origin.user, device, tx);
         let user = self.change(origin.user, tx)?;
         let removed: Vec<Device> = user.devices.extract_if(.., |known| known.device == device).collect();
         self.removed.extend(removed.into_iter().map(|device| (origin.user, device)));
         self.trim(origin.user, None, tx)?;
-        self.end_watch((origin.user, device), None, tx)?;
-        if let Some(session) = self.take_session((origin.user, device)) {
-            self.note_last_seen(origin.user, tx.now_ms);
+        self.close_removed(origin.user, device, tx)?;
+        tx.out.done(caller, origin.id);
+        Ok(())
+    }
+
+    fn close_removed(&mut self, user: UserId, device: DeviceId, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        self.end_watch((user, device), None, tx)?;
+        if let Some(session) = self.take_session((user, device)) {
+            self.note_last_seen(user, tx.now_ms);
             let close = Action::Close { code: CLOSE_REMOVED, reason: REMOVED };
             tx.out.effects.push(Effect { session, action: close });
         }
-        tx.out.done(caller, origin.id);
         Ok(())
     }
 

@@ -119,6 +119,11 @@ pub(super) fn of_group(group: u64) -> (u64, u64) {
     (group | record::GROUP, 0)
 }
 
+/// The conversation asked for is one of two users.
+pub(super) fn is_of_pair(fetch: &v1::HistoryFetch) -> bool {
+    matches!(fetch.with.as_option().and_then(|address| address.to.as_ref()), Some(To::User(_)))
+}
+
 /// What names the conversation of two users, whoever asks.
 pub(super) fn of_pair(one: UserId, other: UserId) -> (u64, u64) {
     (one.min(other), one.max(other))

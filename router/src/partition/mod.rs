@@ -9,6 +9,7 @@ mod ack;
 mod attach;
 mod cache;
 mod calls;
+mod days;
 mod feed;
 mod forward;
 mod groups;
@@ -177,6 +178,8 @@ pub struct Partition {
     undo: Vec<window::Undo>,
     /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
     refill: VecDeque<Key>,
+    /// Where `note_days` looks next.
+    walk: usize,
     /// Numbers of sessions: memory that is used again.
     numbers: Vec<u32>,
     sweeper: Sweeper,
@@ -212,6 +215,7 @@ impl Partition {
             windows: FxHashMap::default(),
             undo: Vec::new(),
             refill: VecDeque::new(),
+            walk: 0,
             numbers: Vec::new(),
             sweeper: Sweeper::default(),
             looks: 0,
@@ -227,9 +231,10 @@ impl Partition {
     pub fn goes_aside(&mut self, command: &Body, store: &dyn Store, now_ms: u64) -> bool {
         let (origin, notes_day) = match command {
             Body::Attach(attach) => (&attach.origin, true),
-            Body::Events(events) => (&events.origin, false),
+            Body::Events(events) => (&events.origin, true),
             Body::Devices(devices) => (&devices.origin, false),
-            Body::History(_) => return true,
+            // What is being committed may change who reads what a group said.
+            Body::History(history) => return history::is_of_pair(&history.fetch),
             _ => return false,
         };
         if self.appended.contains_key(&origin.user) || self.load(origin.user, store).is_err() {
@@ -300,6 +305,7 @@ impl Partition {
         self.answer_asks(tx)?;
         self.tell_presence(tx)?;
         self.watch_feeds(tx)?;
+        self.note_days(tx)?;
         self.sweep(tx)
     }
 

@@ -32,9 +32,12 @@ const BEHIND: u64 = 1 << 63;
 const ALONE: u64 = 1 << 62;
 /// An event was passed over since it came: between its cursor and its place are events that never were in its window.
 const PASSED: u64 = 1 << 61;
-const FLAGS: u64 = BEHIND | ALONE | PASSED;
-// The clock's milliseconds have 49 bits below the flags: enough for 17,000 years.
-const _: () = assert!(FLAGS.trailing_zeros() - crate::limits::COUNTER_BITS >= 49);
+/// The day on which its device was last noted as here, its lowest bits.
+const DAY_SHIFT: u32 = 56;
+const DAY: u64 = 0b1_1111 << DAY_SHIFT;
+const FLAGS: u64 = BEHIND | ALONE | PASSED | DAY;
+// The clock's milliseconds have 44 bits below the flags: enough for 500 years.
+const _: () = assert!(FLAGS.trailing_zeros() - crate::limits::COUNTER_BITS >= 44);
 
 impl Place {
     pub(super) fn new(sent: u64, is_behind: bool, is_alone: bool) -> Self {
@@ -75,6 +78,15 @@ impl Place {
 
     pub(super) fn set_alone(&mut self, is_alone: bool) {
         self.set(ALONE, is_alone);
+    }
+
+    /// Its device was noted as here on this day.
+    pub(super) fn note_day(&mut self, day: u32) {
+        self.0 = self.0 & !DAY | u64::from(day) << DAY_SHIFT & DAY;
+    }
+
+    pub(super) fn is_noted(self, day: u32) -> bool {
+        self.0 & DAY == u64::from(day) << DAY_SHIFT & DAY
     }
 
     fn set(&mut self, flag: u64, is_set: bool) {
@@ -270,7 +282,9 @@ mod tests {
         place.pass(u64::MAX);
         place.set_alone(true);
         place.set_behind(false);
-        assert_eq!(place.sent(), (1 << 61) - 1);
+        assert_eq!(place.sent(), (1 << 56) - 1);
+        place.note_day(20_778);
+        assert!(place.is_noted(20_778) && !place.is_noted(20_779) && place.sent() == (1 << 56) - 1);
         assert!(!place.is_behind() && place.is_alone() && place.has_passed());
         place.go(9);
         assert_eq!((place.sent(), place.has_passed()), (9, true));

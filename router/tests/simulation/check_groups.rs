@@ -61,6 +61,10 @@ impl World {
                 Event { body: Some(event::Body::Message(message)), .. } => {
                     let said = self.model.said_in(event).expect("it was checked when it came");
                     let To::Group(group) = said.to else { continue };
+                    if self.has_removed(*user) {
+                        // Perhaps only the device that is gone was told of the group.
+                        continue;
+                    }
                     let view = views.get(&(*user, group)).copied();
                     let name = self.name(message.id);
                     let version =
@@ -81,7 +85,7 @@ impl World {
         let before = self.model.groups.at(info.group, info.version - 1);
         let concerned = before.iter().flat_map(|info| &info.member).chain(&info.member);
         for user in concerned.map(|member| member.user).collect::<BTreeSet<_>>() {
-            let is_excused = self.model.groups.is_worn_out(info.group, user);
+            let is_excused = self.model.groups.is_worn_out(info.group, user) || self.has_removed(user);
             let has = self.model.has_version(user, info.group, info.version);
             assert!(has || is_excused, "{user} was never told of {info:?}");
         }
@@ -94,6 +98,7 @@ impl World {
         if user == said.from
             || !devices.any(|device| said.is_for(user, device.number))
             || self.model.groups.is_worn_out(group, user)
+            || self.has_removed(user)
         {
             return;
         }
@@ -103,7 +108,7 @@ impl World {
             "{user} never got {}, said in his group {group}",
             self.name(id)
         );
-        let is_told = |mark| self.model.has_receipt(mark, id, user);
+        let is_told = |mark| self.has_removed(said.from) || self.model.has_receipt(mark, id, user);
         assert!(
             !has || is_told(Mark::DELIVERED),
             "{} was not reported as delivered to {user}",

@@ -43,6 +43,8 @@ pub struct Session {
     pub is_welcomed: bool,
     /// The newest event it was told, or where it began.
     pub newest: u64,
+    /// As Welcome said.
+    pub one_time_keys: u32,
     /// By the frame's id.
     pub asked: BTreeMap<u32, Asked>,
 }
@@ -53,6 +55,10 @@ pub enum Asked {
     Say(u64),
     SayToNobody,
     Group(GroupAsked),
+    /// So many one-time keys.
+    Publish(u64),
+    /// Of a user, whose devices with these numbers had published.
+    Fetch(u64, Vec<u32>),
     Ack(u64),
     Read(Vec<u64>),
 }
@@ -66,6 +72,14 @@ pub struct GroupAsked {
     pub since: u64,
     /// Those who are to join were known users then.
     pub is_joining_known: bool,
+}
+
+/// A device that its user has removed, and the call that says so.
+pub struct Removal {
+    pub user: u64,
+    pub device: u32,
+    pub id: u32,
+    pub is_done: bool,
 }
 
 impl Device {

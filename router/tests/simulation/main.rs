@@ -10,10 +10,12 @@ mod device;
 mod disk;
 mod groups;
 mod host;
+mod keys;
 mod model;
 mod observe;
 mod random;
 mod steps;
+mod thread;
 mod wire;
 mod world;
 
@@ -42,6 +44,7 @@ fn run(seed: u64, disk: Disk, is_told: bool) {
     world.check();
     world.check_groups();
     world.check_acknowledged();
+    world.check_keys();
     world.check_forgotten();
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     device::{Asked, GroupAsked, Start},
     model::{DAY_MS, RETENTION_MS, To, number_of, time_of_id, time_of_seq},
-    world::{World, place},
+    world::{CALLS, World, place},
 };
 use buffa::Message as _;
 use roost_proto::v1::{self, Code, Kind, event, group_command::Command, server_frame};
@@ -14,7 +14,10 @@ const CLOCK_BACK_MS: u64 = 200;
 
 impl World {
     pub fn observe(&mut self, effect: Effect) {
-        let SessionId { slot, generation, .. } = effect.session;
+        let SessionId { slot, generation, shard, .. } = effect.session;
+        if u32::from(shard) == CALLS {
+            return self.called(effect.action);
+        }
         let n = slot as usize;
         if let Action::Frame(frame) = &effect.action
             && let Some(server_frame::Body::Welcome(welcome)) = &frame.body
@@ -36,6 +39,23 @@ impl World {
                 (self.devices[n].session, self.devices[n].is_ambiguous) = (None, true);
             }
         }
+    }
+
+    /// Only removals are asked for by calls; whoever is not there was removed before.
+    fn called(&mut self, action: Action) {
+        let Action::Frame(frame) = action else { panic!("a call was answered with {action:?}") };
+        self.tell(|_| format!("    call {} is answered: {}", frame.reply_to, brief(&frame)));
+        let code = match &frame.body {
+            None => None,
+            Some(server_frame::Body::Error(error)) => error.code.as_known(),
+            other => panic!("a removal was answered with {other:?}"),
+        };
+        assert!(
+            code != Some(Code::UNAVAILABLE) || self.is_troubled,
+            "UNAVAILABLE, and the disk never failed"
+        );
+        let removal = self.removals.iter_mut().find(|removal| removal.id == frame.reply_to);
+        removal.expect("it was asked for").is_done |= matches!(code, None | Some(Code::NOT_FOUND));
     }
 
     fn event(&mut self, n: usize, event: &v1::Event) {
@@ -113,6 +133,17 @@ impl World {
             (Asked::Group(asked), Some(server_frame::Body::Error(error))) => {
                 self.group_refused(n, &asked, &error);
             }
+            (Asked::Publish(count), None) => {
+                let device = &self.devices[n];
+                self.model.keys.published((device.user, device.number), count);
+            }
+            (Asked::Fetch(user, published), Some(server_frame::Body::Keys(bundles))) => {
+                let is_there =
+                    |number: &u32| !self.removals.iter().any(|r| (r.user, r.device) == (user, *number));
+                let expected: Vec<u32> = published.into_iter().filter(is_there).collect();
+                self.model.keys.fetched(user, &bundles, &expected);
+            }
+            (Asked::Fetch(..), Some(server_frame::Body::Error(error))) if error.code == Code::NOT_FOUND => {}
             (Asked::Ack(up_to), None) => {
                 let (now_ms, device) = (self.now_ms, &mut self.devices[n]);
                 if up_to > device.acked {
@@ -142,7 +173,9 @@ impl World {
         let is_gone = time_of_seq(device.acked) <= device.gone_until_ms;
         let is_over = is_gone || device.got.get(&device.acked).is_none_or(|event| is_over(event, now_ms));
         assert!(welcome.acknowledged >= device.acked || is_over, "an Ack that was answered is forgotten");
+        self.model.keys.check_left((device.user, device.number), u64::from(welcome.one_time_keys));
         (session.is_welcomed, session.newest) = (true, welcome.acknowledged);
+        session.one_time_keys = welcome.one_time_keys;
     }
 
     /// Where a device begins that is not registered, whether its session is still there or not.

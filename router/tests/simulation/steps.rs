@@ -2,9 +2,9 @@
 
 use crate::{
     PARTITIONS,
-    host::Fate,
     model::{DAY_MS, HOUR_MS, RETENTION_MS, Said, To},
     random::Rng,
+    thread::Fate,
     world::{World, place},
 };
 use roost_proto::v1::{
@@ -22,6 +22,9 @@ pub enum Step {
     Ack,
     Read,
     Group,
+    Publish,
+    Fetch,
+    Replace,
     Tick,
     Disturb,
     Trouble,
@@ -54,6 +57,8 @@ impl Habits {
             (Step::Ack, 2, 10),
             (Step::Read, 0, 3),
             (Step::Group, 0, 5),
+            (Step::Publish, 0, 2),
+            (Step::Fetch, 0, 3),
             (Step::Tick, 0, 3),
             (Step::Disturb, 0, 2),
             (Step::Trouble, 0, 2),
@@ -61,6 +66,9 @@ impl Habits {
         for (step, least, most) in often {
             let count = least + rng.below(most - least + 1);
             steps.extend((0..count).map(|_| step));
+        }
+        if rng.one_in(4) {
+            steps.push(Step::Replace);
         }
         if rng.one_in(3) {
             steps.push(Step::LetPass);
@@ -87,6 +95,16 @@ impl World {
             Step::Ack if is_here => self.ack_some(n),
             Step::Read if is_here => self.read_some(n),
             Step::Group if is_here => self.some_group(n),
+            Step::Publish if is_here => {
+                let count = self.rng.below(5);
+                self.publish(n, count);
+            }
+            Step::Fetch if is_here => {
+                let user = 1 + self.rng.below(self.users);
+                self.fetch(n, user);
+            }
+            // What is still on its way would make it a device again.
+            Step::Replace if !self.devices[n].is_connecting => self.replace(n),
             Step::Tick => {
                 let partition = self.rng.below(u64::from(PARTITIONS)) as u16;
                 self.tick(partition);
@@ -197,16 +215,11 @@ impl World {
         };
         let own = self.devices[n].user;
         let (group, command) = match self.rng.below(if group == 0 { 1 } else { 12 }) {
-            0 => (
-                0,
-                Command::Create(
-                    Create { name: "new".into(), member: some(self), ..Create::default() }.into(),
-                ),
-            ),
-            1..=3 => (group, Command::Add(Members { user: some(self), ..Members::default() }.into())),
-            4..=6 => (group, Command::Remove(Members { user: some(self), ..Members::default() }.into())),
-            7 => (group, Command::Remove(Members { user: vec![own], ..Members::default() }.into())),
-            8..=9 => (group, Command::Promote(Members { user: some(self), ..Members::default() }.into())),
+            0 => (0, Command::Create(Create { name: "new".into(), member: some(self) }.into())),
+            1..=3 => (group, Command::Add(Members { user: some(self) }.into())),
+            4..=6 => (group, Command::Remove(Members { user: some(self) }.into())),
+            7 => (group, Command::Remove(Members { user: vec![own] }.into())),
+            8..=9 => (group, Command::Promote(Members { user: some(self) }.into())),
             10 => (group, Command::Rename(format!("named by {own}"))),
             _ => (group, Command::Info(true)),
         };

@@ -3,8 +3,8 @@
 use crate::{
     PARTITIONS,
     disk::Disk,
-    host::{Item, Thread},
     random::Rng,
+    thread::{Item, Thread},
 };
 use buffa::Message as _;
 use roost_router::{
@@ -69,7 +69,7 @@ impl Wires {
     }
 
     /// What others say, as work for a batch.
-    pub(super) fn hear(&mut self, it: &mut Thread, thread: usize, most: usize) -> Vec<Item> {
+    pub fn hear(&mut self, it: &mut Thread, thread: usize, most: usize) -> Vec<Item> {
         let mut items = Vec::new();
         for _ in 0..most {
             match self.queues[thread].pop_front() {
@@ -90,7 +90,7 @@ impl Wires {
     }
 
     /// After a batch: what the sources of its forwards are to be told.
-    pub(super) fn owe(&mut self, it: &mut Thread) {
+    pub fn owe(&mut self, it: &mut Thread) {
         for ((from, to), newest) in std::mem::take(&mut it.heard) {
             let cursor = it.partition(to).inbound_cursor(from);
             let owed = if newest > cursor { Owed::Rewind(cursor) } else { Owed::Taken(cursor) };
@@ -98,7 +98,7 @@ impl Wires {
         }
     }
 
-    pub(super) fn pay(&mut self, it: &Thread, thread: usize) {
+    pub fn pay(&mut self, it: &Thread, thread: usize) {
         let mut owed = std::mem::take(&mut self.owed[thread]);
         owed.retain(|(from, to), owed| {
             let (from, to) = (*from, *to);
@@ -113,7 +113,7 @@ impl Wires {
     }
 
     /// A forward that was just committed.
-    pub(super) fn hand_over(&mut self, source: &mut Partition, to: u16, seq: u64, forward: Forward) {
+    pub fn hand_over(&mut self, source: &mut Partition, to: u16, seq: u64, forward: Forward) {
         let from = source.number();
         if source.outgoing(to).sent + 1 == seq && self.send(to, Peer::Forward { from, to, seq, forward }) {
             source.set_sent(to, seq);
@@ -121,7 +121,7 @@ impl Wires {
     }
 
     /// Forwards that wait in outboxes, as far as there is room.
-    pub(super) fn pump(&mut self, it: &mut Thread, disk: &Disk) -> Result<(), StoreError> {
+    pub fn pump(&mut self, it: &mut Thread, disk: &Disk) -> Result<(), StoreError> {
         for partition in &mut it.partitions {
             for to in 0..PARTITIONS {
                 let (outgoing, from) = (partition.outgoing(to), partition.number());

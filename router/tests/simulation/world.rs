@@ -2,12 +2,13 @@
 
 use crate::{
     PARTITIONS,
-    device::{Asked, Device, GroupAsked, Session},
+    device::{Asked, Device, GroupAsked, Removal, Session},
     disk::Disk,
     groups::MEMBERS_MAX,
-    host::{Fate, Host, Seen},
+    host::Host,
     model::{Model, To, time_of_seq},
     random::Rng,
+    thread::{Fate, Seen},
 };
 use roost_proto::v1::{self, group_command::Command};
 use roost_router::{
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 /// When it all begins: days of Unix time matter to the router, so it is an odd one.
 pub const START_MS: u64 = 1_790_000_123_456;
+/// The shard that answers to calls are for.
+pub const CALLS: u32 = 9;
 /// Turns in which a server without new requests comes to rest.
 const TURNS_MAX: usize = 400;
 
@@ -31,6 +34,7 @@ pub struct World {
     pub model: Model,
     /// The disk has failed since the process began.
     pub is_troubled: bool,
+    pub removals: Vec<Removal>,
     /// So much time passed at once that something may be too old.
     pub has_jumped: bool,
     generation: u32,
@@ -72,6 +76,7 @@ impl World {
             users,
             model: Model::default(),
             is_troubled: false,
+            removals: Vec::new(),
             has_jumped: false,
             generation: 0,
             frame: 0,
@@ -116,6 +121,7 @@ impl World {
             generation,
             is_welcomed: false,
             newest: 0,
+            one_time_keys: 0,
             asked: std::collections::BTreeMap::new(),
         });
         let origin = self.origin(n, None);
@@ -185,6 +191,47 @@ impl World {
         self.host.submit(home.unwrap_or_else(|| self.home_of(n)), command.into());
     }
 
+    pub fn publish(&mut self, n: usize, count: u64) {
+        self.tell(|world| format!("{} publishes {count} one-time keys", world.devices[n]));
+        let owner = (self.devices[n].user, self.devices[n].number);
+        let keys = self.model.keys.make(owner, count);
+        let origin = self.origin(n, Some(Asked::Publish(count)));
+        self.host
+            .submit(self.home_of(n), log::KeysPublish { origin: origin.into(), keys: keys.into() }.into());
+    }
+
+    pub fn fetch(&mut self, n: usize, user: u64) {
+        self.tell(|world| format!("{} fetches the keys of {user}", world.devices[n]));
+        let of_user = self.devices.iter().filter(|device| device.user == user).map(|device| device.number);
+        let published = of_user.filter(|number| self.model.keys.has_published((user, *number))).collect();
+        self.model.keys.fetching(user);
+        let origin = self.origin(n, Some(Asked::Fetch(user, published)));
+        self.host.submit(home(user, PARTITIONS), log::KeysFetch { origin: origin.into(), user }.into());
+    }
+
+    /// The user has a new device in the place of this one, which is removed.
+    pub fn replace(&mut self, n: usize) {
+        let (user, device) = (self.devices[n].user, self.devices[n].number);
+        let number = 4 + self.removals.len() as u32;
+        self.tell(|_| format!("{user} removes device {device}, and has {number} instead"));
+        self.frame += 1;
+        self.removals.push(Removal { user, device, id: self.frame, is_done: false });
+        self.model.removed.insert(user);
+        self.ask_to_remove(self.removals.len() - 1);
+        for number in std::mem::replace(&mut self.devices[n], Device::new(user, number)).waiting {
+            self.model.said.get_mut(&number).expect("it was said").is_given_up = true;
+        }
+        for said in self.model.said.values_mut() {
+            said.must_reach.retain(|other| *other != n);
+        }
+    }
+
+    pub fn ask_to_remove(&mut self, index: usize) {
+        let Removal { user, device, id, .. } = self.removals[index];
+        let origin = Origin { shard: CALLS, user, device, id, call: true, ..Origin::default() };
+        self.host.submit(home(user, PARTITIONS), log::RemoveDevice { origin: origin.into(), device }.into());
+    }
+
     pub fn ack(&mut self, n: usize, up_to: u64) {
         self.tell(|world| format!("{} acknowledges {}", world.devices[n], place(up_to)));
         let origin = self.origin(n, Some(Asked::Ack(up_to)));
@@ -243,6 +290,7 @@ impl World {
             device.is_ambiguous |=
                 device.registered.is_none() && (device.told.is_some() || device.is_connecting);
             device.told = device.registered;
+            device.is_connecting = false;
         }
         self.host.disk.reboot();
         self.is_troubled = false;

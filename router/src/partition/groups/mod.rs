@@ -100,7 +100,10 @@ impl Partition {
             Ok(None) => return Ok(Ok(group.info(id))),
             Ok(Some(change)) => change,
         };
-        if let Err(refusal) = self.check_size(&group) {
+        // Whoever lowered the limit does not keep anybody in.
+        if !added.is_empty()
+            && let Err(refusal) = self.check_size(&group)
+        {
             return Ok(Err(refusal));
         }
         Ok(Ok(self.change_group(id, group, &added, &removed, tx)?))

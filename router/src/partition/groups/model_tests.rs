@@ -195,7 +195,9 @@ impl World {
     /// All are there and acknowledge all, until nothing more comes.
     fn settle(&mut self) {
         let keys: Vec<_> = self.devices.keys().copied().collect();
-        keys.iter().for_each(|key| self.attach(*key));
+        for key in &keys {
+            self.attach(*key);
+        }
         for _ in 0..300 {
             let mut effects = Vec::new();
             for (user, device) in &keys {

@@ -63,3 +63,54 @@ fn a_device_that_was_away_for_30_days_holds_nothing_back_and_makes_room() {
     welcome(&bed.attach(2, 99));
     assert_eq!(code(&bed.attach(2, 100)), Code::FORBIDDEN);
 }
+
+#[test]
+fn a_device_that_stays_connected_for_a_month_is_not_away_when_it_goes() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    bed.attach(2, 1);
+    bed.attach(2, 2);
+    for _ in 0..40 {
+        bed.now_ms += limits::DAY_MS;
+        bed.run([log::Tick::default().into()]);
+    }
+    bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
+    let seen = seqs(&to(2, 2, &bed.send(1, 1, message(2, b"a"))));
+    bed.ack(2, 2, seen[0]);
+    assert_eq!(seqs(&to(2, 1, &bed.attach(2, 1))), seen);
+}
+
+#[test]
+fn what_one_ack_leaves_to_be_deleted_goes_with_the_next() {
+    let mut bed = Bed::new();
+    bed.partition.rules.window_events_max = 10_000;
+    bed.partition.rules.window_bytes_max = 10_000_000;
+    bed.attach(2, 1);
+    bed.attach(2, 2);
+    let count = limits::TRIM_EVENTS_MAX as u32 + 500;
+    for n in 0..count {
+        bed.send(1, 1, message(2, &n.to_be_bytes()));
+    }
+    bed.ack(2, 1, u64::MAX);
+    bed.ack(2, 2, u64::MAX);
+    assert_eq!(bed.store.len(Space::Events), 500 + 1, "and a receipt");
+    bed.run([log::RemoveDevice { origin: origin(2, 1, 1).into(), device: 2 }.into()]);
+    for n in 0..2_u8 {
+        let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, &[9, n]))));
+        bed.ack(2, 1, seen[0]);
+    }
+    let own = bed.store.len(Space::Events) - receipts_of(&bed);
+    assert_eq!(own, 0);
+}
+
+fn receipts_of(bed: &Bed) -> usize {
+    let mut count = 0;
+    let range = (record::event(0, 1, 0), record::event(0, 1, u64::MAX));
+    bed.store
+        .scan(&range.0, &range.1, &mut |_, _| {
+            count += 1;
+            true
+        })
+        .unwrap();
+    count
+}
