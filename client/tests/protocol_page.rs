@@ -1,13 +1,16 @@
 //! `docs/PROTOCOL.md` is true: its JSON conversation is what a real gateway says, and its Python program runs.
 //!
 //! Blocks of the page are told apart by their info string: `json http POST /path` is a request and `json http 201` its
-//! answer, `json client NAME` a frame that session NAME sends, `json server NAME` the next frame it receives. A Welcome
-//! opens NAME's session (anew), a `GoAway` comes because the test sends SIGTERM.
+//! answer, `json client NAME` a frame that session NAME sends, `json server NAME` the next frame it receives, and so for
+//! each of several names. A Welcome opens NAME's session (anew), a `GoAway` comes because the test sends SIGTERM.
 
 mod page;
 mod python;
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::Write as _,
+};
 
 use page::{Block, Role};
 use roost_client::{Client, Credentials, harness::Gateway};
@@ -16,23 +19,20 @@ use roost_proto::{
     v1,
 };
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use tungstenite::Message;
 
 /// Members whose values differ from run to run. Each value of the page stands for one value of the run.
-const VARIABLE: [&str; 12] = [
-    "id",
-    "seq",
-    "group",
-    "upTo",
-    "head",
-    "acknowledged",
-    "sentAtMs",
-    "atMs",
-    "timeMs",
-    "lastSeenMs",
-    "token",
-    "expires_at_s",
-];
+const VARIABLE: [&str; 9] =
+    ["id", "group", "sentAtMs", "atMs", "timeMs", "lastSeenMs", "token", "expires_at_s", "retryAfterMs"];
+
+/// Those that are places in a user's stream: a value of the page stands for one value of each user's.
+const PLACES: [&str; 4] = ["seq", "upTo", "acknowledged", "head"];
+
+/// How the page's gateway differs from one without a configuration: it keeps history, and says when that is asked for too often. One
+/// thread answers a command to a group before it tells the event.
+const CONFIG: &str =
+    "history_days = 30\nrouter_threads = 1\n[limits]\nhistory_fetches = { per_s = 0.001, burst = 2 }\n";
 
 #[test]
 fn every_frame_of_the_page_is_canonical_json_of_the_contract() {
@@ -76,16 +76,22 @@ fn the_page_is_a_conversation_with_a_real_gateway() {
 struct Play {
     gateway: Gateway,
     sessions: HashMap<String, Client>,
-    /// Values of the run by those of the page.
-    meant: HashMap<Value, Value>,
+    /// The user of each session.
+    users: HashMap<String, u64>,
+    /// Values of the run by those of the page; places by their user, others by none.
+    meant: HashMap<(Option<u64>, Value), Value>,
     answer: Option<(u16, String)>,
     draining: bool,
 }
 
 impl Play {
     fn new() -> Self {
-        let gateway = Gateway::start(&[]).expect("the gateway starts");
-        Self { gateway, sessions: HashMap::new(), meant: HashMap::new(), answer: None, draining: false }
+        let mut config = NamedTempFile::new().expect("a file");
+        config.write_all(CONFIG.as_bytes()).expect("written");
+        let path = config.path().to_str().expect("UTF-8");
+        let gateway = Gateway::start(&["--config", path]).expect("the gateway starts");
+        let (sessions, users, meant) = Default::default();
+        Self { gateway, sessions, users, meant, answer: None, draining: false }
     }
 
     fn step(&mut self, block: &Block) {
@@ -97,16 +103,18 @@ impl Play {
                 let answer = self.answer.take();
                 let (got, body) = answer.unwrap_or_else(|| block.fail(&"an answer without a request"));
                 assert_eq!(got, *status, "PROTOCOL.md:{}: {body}", block.line);
-                self.same(block, &serde_json::from_str(&body).expect("the answer is JSON"));
+                self.same(block, None, &serde_json::from_str(&body).expect("the answer is JSON"));
             }
             Role::Client(name) => {
-                let text = self.translate(block.value()).to_string();
+                let text = self.translate(self.users.get(name).copied(), block.value()).to_string();
                 self.session(name, block).socket().send(Message::text(text)).expect("sent");
             }
-            Role::Server(name) => {
-                self.bring_about(name, &block.value());
-                let got = next_frame(self.session(name, block));
-                self.same(block, &got);
+            Role::Server(names) => {
+                for name in names {
+                    self.bring_about(name, &block.value());
+                    let got = next_frame(self.session(name, block));
+                    self.same(block, self.users.get(name).copied(), &got);
+                }
             }
         }
     }
@@ -124,6 +132,7 @@ impl Play {
             self.sessions.remove(name);
             let client = Client::upgrade(self.gateway.ws, Encoding::Json, &Credentials::Bearer(token));
             self.sessions.insert(name.to_owned(), client.expect("connected"));
+            self.users.insert(name.to_owned(), user);
         } else if frame.get("goAway").is_some() {
             self.gateway.signal("TERM").expect("signalled");
             self.draining = true;
@@ -131,45 +140,51 @@ impl Play {
     }
 
     /// Values of the page in a client's frame become those of the run.
-    fn translate(&self, value: Value) -> Value {
+    fn translate(&self, user: Option<u64>, value: Value) -> Value {
         match value {
             Value::Object(members) => {
-                members.into_iter().map(|(key, value)| (key, self.translate(value))).collect()
+                members.into_iter().map(|(key, value)| (key, self.translate(user, value))).collect()
             }
-            Value::Array(elements) => elements.into_iter().map(|element| self.translate(element)).collect(),
-            Value::String(_) => self.meant.get(&value).cloned().unwrap_or(value),
+            Value::Array(elements) => {
+                elements.into_iter().map(|element| self.translate(user, element)).collect()
+            }
+            Value::String(_) => {
+                let meant = |of| self.meant.get(&(of, value.clone())).cloned();
+                meant(user).or_else(|| meant(None)).unwrap_or(value)
+            }
             other => other,
         }
     }
 
-    fn same(&mut self, block: &Block, got: &Value) {
+    fn same(&mut self, block: &Block, user: Option<u64>, got: &Value) {
         let expected = block.value();
         assert!(
-            self.matches(None, &expected, got),
+            self.matches(user, None, &expected, got),
             "PROTOCOL.md:{}: the page says\n  {expected}\nand the gateway\n  {got}",
             block.line
         );
     }
 
     /// Equal but for variable values, which must stand for the same value wherever they come.
-    fn matches(&mut self, key: Option<&str>, expected: &Value, got: &Value) -> bool {
+    fn matches(&mut self, user: Option<u64>, key: Option<&str>, expected: &Value, got: &Value) -> bool {
         match (expected, got) {
             (Value::Object(expected), Value::Object(got)) => {
                 expected.len() == got.len()
                     && expected.iter().all(|(key, value)| {
-                        got.get(key).is_some_and(|got| self.matches(Some(key), value, got))
+                        got.get(key).is_some_and(|got| self.matches(user, Some(key), value, got))
                     })
             }
             (Value::Array(expected), Value::Array(got)) => {
-                // The one array of these frames, Receipt.message, holds ids of messages.
+                // Receipt.message holds ids of messages; other arrays have variable values only within their objects.
                 let key = key.filter(|key| *key == "message").map(|_| "id");
                 expected.len() == got.len()
-                    && expected.iter().zip(got).all(|(expected, got)| self.matches(key, expected, got))
+                    && expected.iter().zip(got).all(|(expected, got)| self.matches(user, key, expected, got))
             }
-            _ if key.is_some_and(|key| VARIABLE.contains(&key)) => {
+            _ if key.is_some_and(|key| VARIABLE.contains(&key) || PLACES.contains(&key)) => {
                 let same_type =
                     (expected.is_string(), expected.is_number()) == (got.is_string(), got.is_number());
-                same_type && self.meant.entry(expected.clone()).or_insert_with(|| got.clone()) == got
+                let of = user.filter(|_| key.is_some_and(|key| PLACES.contains(&key)));
+                same_type && self.meant.entry((of, expected.clone())).or_insert_with(|| got.clone()) == got
             }
             _ => expected == got,
         }
@@ -185,19 +200,34 @@ fn next_frame(client: &mut Client) -> Value {
 }
 
 #[test]
-fn what_is_not_served_is_answered_as_the_page_says() {
+fn every_frame_of_the_contract_is_in_the_page() {
+    let (mut up, mut down) = (BTreeSet::new(), BTreeSet::new());
+    for block in page::blocks() {
+        let found = match block.role {
+            Role::Client(_) => &mut up,
+            Role::Server(_) => &mut down,
+            Role::Request(_) | Role::Answer(_) => continue,
+        };
+        for (body, value) in block.value().as_object().into_iter().flatten() {
+            // Events and commands to groups are told apart one level further down.
+            let kinds = value.as_object().into_iter().flat_map(serde_json::Map::keys);
+            found.extend(kinds.map(|kind| format!("{body}.{kind}")).chain([body.clone()]));
+        }
+    }
+    let commands = ["create", "add", "remove", "promote", "rename", "info"].map(|c| format!("group.{c}"));
+    let asked = "send ack read typing watch keysPublish keysFetch history send.sealed".split(' ');
+    let told = "welcome event.message event.receipt event.group sent presence typing group keys history error goAway";
+    assert_eq!(asked.map(str::to_owned).chain(commands).find(|body| !up.contains(body)), None);
+    assert_eq!(told.split(' ').find(|body| !down.contains(*body)), None);
+}
+
+#[test]
+fn history_is_refused_by_a_gateway_that_was_not_told_to_keep_it() {
     let gateway = Gateway::start(&[]).expect("the gateway starts");
     let (mut client, _) = gateway.connect(1001, 1, Encoding::Json).expect("a session");
-    let rows = page::rows("What this version does not serve");
-    assert!(!rows.is_empty());
-    for row in rows {
-        let [frame, code] = &row[..] else { panic!("{row:?} is not a frame and a code") };
-        let sent: Value = serde_json::from_str(frame).unwrap_or_else(|error| panic!("{frame}: {error}"));
-        client.socket().send(Message::text(frame)).expect("sent");
-        let got = next_frame(&mut client);
-        let expected = (&sent["id"], &Value::from(&code[..]));
-        assert_eq!((&got["replyTo"], &got["error"]["code"]), expected, "{frame}: {got}");
-    }
+    let fetch = r#"{"id": 16, "history": {"with": {"user": "1002"}, "limit": 2}}"#;
+    client.socket().send(Message::text(fetch)).expect("sent");
+    assert_eq!(next_frame(&mut client)["error"]["code"], "FORBIDDEN");
 }
 
 #[test]

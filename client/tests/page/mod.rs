@@ -12,8 +12,8 @@ pub enum Role {
     Answer(u16),
     /// A session's frame upwards.
     Client(String),
-    /// The next frame a session receives.
-    Server(String),
+    /// The next frame that each of these sessions receives.
+    Server(Vec<String>),
 }
 
 /// A fenced block of JSON.
@@ -94,7 +94,9 @@ fn role(line: usize, info: &str) -> Role {
         ["json", "http", "POST", path] => Role::Request(path.to_owned()),
         ["json", "http", status] => Role::Answer(status.parse().expect("a status")),
         ["json", "client", name] => Role::Client(name.to_owned()),
-        ["json", "server", name] => Role::Server(name.to_owned()),
+        ["json", "server", ref names @ ..] if !names.is_empty() => {
+            Role::Server(names.iter().map(ToString::to_string).collect())
+        }
         _ => panic!("PROTOCOL.md:{line}: a JSON block says who speaks, and {info:?} does not"),
     }
 }
