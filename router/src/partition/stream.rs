@@ -231,8 +231,8 @@ impl Partition {
             })?;
             failed.map_or(Ok(()), Err)?;
             if self.appended.contains_key(&user_id) {
-                // What this batch appends is not found yet: it goes another time.
-                cursor = cursor.min(last);
+                // What this batch appends is not found yet: it goes another time. All before was found.
+                cursor = cursor.min(last.max(self.stored_clock));
             }
             for seq in goes {
                 tx.batch.delete(record::event(self.number, user_id, seq));

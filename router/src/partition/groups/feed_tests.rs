@@ -247,6 +247,29 @@ fn every_device_of_a_member_has_its_own_pace() {
 }
 
 #[test]
+fn receipts_of_the_same_batch_hold_back_nothing_that_was_acknowledged_before() {
+    let mut bed = Bed::new();
+    bed.attach_all(1..=2);
+    assert_eq!(homes(&[1, 2]), 2);
+    let group = bed.create(1, &[2]);
+    settle(&mut bed, &[1, 2]);
+    bed.send(1, 1, say(group, b"a"));
+    bed.ack(2, 1, u64::MAX);
+    let effects = bed.send(2, 1, say(group, b"b"));
+    let seen = events(1, 1, &effects)[0].seq;
+    bed.send(1, 1, say(group, b"c"));
+    let ack = |user, up_to| log::Ack { origin: origin(user, 1).into(), up_to }.into();
+    bed.run([ack(2, u64::MAX), ack(1, seen)]);
+    assert_eq!(
+        bed.store.len(Space::Feeds),
+        1,
+        "only what the first said last, which he has not acknowledged"
+    );
+    settle(&mut bed, &[1, 2]);
+    assert_nothing_waits(&bed);
+}
+
+#[test]
 fn what_is_sealed_reaches_its_devices_and_nobody_else() {
     let mut bed = Bed::new();
     bed.attach_all(1..=6);
