@@ -29,6 +29,8 @@ pub const TRIM_EVENTS_MAX: usize = 1024;
 pub const DEVICES_MAX: usize = 32;
 /// A message's payload; larger ones are answered `TOO_LARGE`.
 pub const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
+/// Devices one message may be sealed for: two each in the largest group, and room. More is answered `TOO_LARGE`.
+pub const SEALED_MAX: usize = 4096;
 /// Messages one Read may name; a longer one is answered MALFORMED.
 pub const READ_MESSAGES_MAX: usize = 1024;
 /// A device's identity key: room for any curve, and for hybrids with a post-quantum one. Longer: Error `TOO_LARGE`; so for all

@@ -83,9 +83,10 @@ impl Partition {
             let is_for_it =
                 !event.is_expired(&rules, now_ms) && !record.is_some_and(|device| event.is_before(&device));
             let view = event.view(user, origin.device).filter(|_| is_for_it);
-            let bytes = view.as_ref().map_or(0, Bytes::len);
+            // What is passed over was read, too.
+            let bytes = event.bytes_read();
             let is_full = page.events.len() >= events_max
-                || !page.events.is_empty() && page.bytes + bytes > limits::CALL_BYTES_MAX;
+                || looked_at > 0 && page.bytes + bytes > limits::CALL_BYTES_MAX;
             page.more = is_full || looked_at >= limits::REFILL_EVENTS_MAX;
             if !page.more {
                 looked_at += 1;

@@ -3,7 +3,7 @@
 use super::{Partition, Tx, session_of};
 use crate::{error::StoreError, limits, log::Origin, record};
 use roost_proto::v1::{self, Code};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Partition {
     /// Messages that are not this user's, or were read before, are passed over. Where a client says Read before it says Ack,
@@ -28,7 +28,8 @@ impl Partition {
             return Ok(());
         }
         let (mut read, mut elsewhere): (BTreeMap<_, Vec<u64>>, _) = (BTreeMap::new(), Vec::new());
-        for message in messages {
+        let once: BTreeSet<u64> = messages.iter().copied().collect();
+        for message in &once {
             let key = record::mark(self.number, origin.user, *message);
             if let Some(value) = tx.batch.get(tx.store, &key)? {
                 let from = record::number(Some(value))?;

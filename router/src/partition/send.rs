@@ -62,6 +62,11 @@ fn check_sealed(send: &v1::Send) -> Result<(), (Code, String)> {
     if !send.sealed.is_empty() && !send.payload.is_empty() {
         return Err((Code::MALFORMED, "a message has a payload or is sealed, not both".into()));
     }
+    if send.sealed.len() > limits::SEALED_MAX {
+        let text =
+            format!("sealed for {} devices, at most {} are taken", send.sealed.len(), limits::SEALED_MAX);
+        return Err((Code::TOO_LARGE, text));
+    }
     let mut devices = FxHashSet::default();
     for sealed in &send.sealed {
         if !devices.insert((sealed.user, sealed.device)) {

@@ -37,7 +37,8 @@ pub(super) struct Stored {
 
 impl Stored {
     /// Encodes an event of a user, or of a group.
-    pub(super) fn new(seq: u64, group: Option<u64>, body: Body, sealed: Vec<Sealed>) -> Self {
+    pub(super) fn new(seq: u64, group: Option<u64>, body: Body, mut sealed: Vec<Sealed>) -> Self {
+        sealed.sort_unstable_by_key(|sealed| (sealed.user, sealed.device));
         let event = StoredEvent { seq, sealed, body: Some(body) };
         let bytes = event.encode_to_bytes();
         Self::of(event, group, bytes)
@@ -71,6 +72,11 @@ impl Stored {
     }
 
     /// Each device has its own form of it, or none.
+    /// What reading it cost, whatever of it is for a device.
+    pub(super) fn bytes_read(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn is_sealed(&self) -> bool {
         !self.sealed.is_empty()
     }
@@ -88,7 +94,8 @@ impl Stored {
         if self.sealed.is_empty() {
             return Some(self.bytes.clone());
         }
-        let own = self.sealed.iter().find(|sealed| (sealed.user, sealed.device) == (user, device))?;
+        let found = self.sealed.binary_search_by_key(&(user, device), |sealed| (sealed.user, sealed.device));
+        let own = &self.sealed[found.ok()?];
         let Some(event::Body::Message(mut message)) = Event::decode_from_slice(&self.bytes).ok()?.body else {
             return None;
         };

@@ -38,7 +38,7 @@ const EXPIRING: [(Space, Lasts, TimeOf); 8] = [
     (Space::Marks, |rules| rules.retention_ms, |key, _| time_of_id(record::last_u64(key))),
     (Space::Feeds, |rules| rules.retention_ms, |key, _| time_of(record::last_u64(key))),
     (Space::GroupMessages, |rules| rules.retention_ms, |key, _| time_of_id(record::number_at(key, 0))),
-    (Space::Groups, |rules| rules.retention_ms, left_at),
+    (Space::Groups, |rules| rules.retention_ms.max(rules.history_ms), left_at),
     (Space::Memberships, |rules| rules.retention_ms, |_, value| ended_at(value)),
     (Space::History, |rules| rules.history_ms, |key, _| time_of_id(record::last_u64(key))),
 ];
@@ -63,7 +63,10 @@ impl Partition {
     /// One slice of a pass.
     pub(super) fn sweep(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         self.sweep_statuses(tx)?;
-        if tx.now_ms < self.sweeper.rests_until {
+        // A clock that went back does not make it rest for longer.
+        if self.sweeper.rests_until.saturating_sub(limits::SWEEP_REST_MS) <= tx.now_ms
+            && tx.now_ms < self.sweeper.rests_until
+        {
             return Ok(());
         }
         let Some((space, lasts, time_of)) = EXPIRING.get(self.sweeper.space) else {

@@ -286,11 +286,12 @@ impl Partition {
         let (mut looked_at, mut bytes, mut is_behind, first) = (0, 0, false, effects.len());
         let (mut feed, mut feeds) = (None, Vec::new());
         let read = self.read_stream(user, (before, u64::MAX), store, &mut |event| {
-            is_behind = looked_at == limits::REFILL_EVENTS_MAX;
+            is_behind = looked_at == limits::REFILL_EVENTS_MAX || bytes > limits::REFILL_BYTES_MAX;
             if is_behind {
                 return false;
             }
             looked_at += 1;
+            bytes += event.bytes_read();
             if event.group.is_some() && event.group != feed {
                 feed = event.group;
                 feeds.extend(feed);
@@ -302,7 +303,6 @@ impl Partition {
                 Some(view) if window.is_open(view.len(), &rules) => {
                     session.place.go(event.seq);
                     window.push(InFlight::new(&event, user, view.len()));
-                    bytes += view.len();
                     effects.push(Effect { session: session.id, action: Action::Event(view) });
                 }
                 Some(_) => is_behind = true,
@@ -327,7 +327,7 @@ impl Partition {
             self.windows.insert(key, window);
         }
         self.drop_window(key);
-        if looked_at == limits::REFILL_EVENTS_MAX && is_behind {
+        if is_behind && (looked_at == limits::REFILL_EVENTS_MAX || bytes > limits::REFILL_BYTES_MAX) {
             self.queue_refill(key);
         }
         Ok((bytes, skip))
