@@ -30,6 +30,15 @@ fn presence(client: &mut Client) -> (u64, bool, u64) {
     }
 }
 
+/// The next notice of typing. The answer to a Watch may come after what it brings: another thread gives it.
+fn typing_notice(client: &mut Client) -> v1::TypingNotice {
+    loop {
+        if let Some(server_frame::Body::Typing(notice)) = client.receive().expect("a notice").body {
+            return *notice;
+        }
+    }
+}
+
 fn typing(to: u64, active: bool) -> v1::Typing {
     v1::Typing { to: v1::Address { to: Some(To::User(to)) }.into(), active }
 }
@@ -56,9 +65,7 @@ fn who_talks_with_a_user_is_told_when_he_comes_and_goes() {
         assert_eq!(presence(one).0, bob(pair));
         let id = other.ask(typing(alice(pair), true)).expect("sent");
         is_done(other, id);
-        let Some(server_frame::Body::Typing(notice)) = one.receive().expect("a notice").body else {
-            panic!("not a typing notice")
-        };
+        let notice = typing_notice(one);
         assert_eq!((notice.user, notice.active), (bob(pair), true));
         assert_eq!(notice.to.as_option().and_then(|to| to.to.clone()), Some(To::User(alice(pair))));
     }
