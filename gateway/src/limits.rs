@@ -80,8 +80,8 @@ pub const BACKLOG_REQUESTS_MAX: usize = 65_536;
 
 /// Milliseconds that a receipt may wait in its connection's outbox for another frame to go with.
 pub const RECEIPT_WAIT_MS: u64 = 250;
-/// Milliseconds that any event may wait so while the shard is crowded.
-pub const EVENT_WAIT_MS: u64 = 50;
+/// Milliseconds that any other event may wait so while the shard is crowded.
+pub const EVENT_WAIT_MS: u64 = 100;
 /// Waits end at multiples of this many milliseconds, so that a shard wakes for many of them at once.
 pub const WAIT_GRID_MS: u64 = 10;
 /// A shard that takes so many effects in a tick is crowded in the next.

@@ -2,7 +2,7 @@
 //!
 //! The rule:
 //! - A receipt waits up to [`limits::RECEIPT_WAIT_MS`]: nobody acts on it, and most clients are sent something else by then.
-//! - While the shard is crowded, that is after a tick with [`limits::CROWDED_EFFECTS`] effects, any event waits up to
+//! - While the shard is crowded, that is after a tick with [`limits::CROWDED_EFFECTS`] effects, any other event waits up to
 //!   [`limits::EVENT_WAIT_MS`]: what then costs a few milliseconds of latency keeps queues from growing by seconds.
 //! - Answers never wait, and whatever leaves takes all along that waits in its outbox.
 
@@ -55,8 +55,8 @@ impl Company {
     pub fn patience(&mut self, action: &Action) -> Option<Patience> {
         self.effects = self.effects.saturating_add(1);
         match action {
-            Action::Event(_) if self.crowded => Some(Patience::Event),
             Action::Event(event) if holds_receipt(event) => Some(Patience::Receipt),
+            Action::Event(_) if self.crowded => Some(Patience::Event),
             _ => None,
         }
     }
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(company.patience(&message), None);
         company.effects = limits::CROWDED_EFFECTS;
         company.rest();
-        assert_eq!(company.patience(&receipt), Some(Patience::Event));
+        assert_eq!(company.patience(&receipt), Some(Patience::Receipt), "no less than before");
         assert_eq!(company.patience(&message), Some(Patience::Event));
         assert_eq!(company.patience(&Action::Frame(Box::default())), None, "an answer never waits");
         company.rest();
