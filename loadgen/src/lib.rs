@@ -23,6 +23,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod tools;
 #[allow(unsafe_code, reason = "ioctls of the TUN device, bpf(2) and prctl(2) in a child; nothing else may")]
 pub mod tun;
 pub mod wire;
@@ -35,6 +36,7 @@ use options::{Cli, Options};
 use report::Report;
 use std::ffi::OsString;
 use std::path::Path;
+use tools::Program;
 
 /// Exit code for bad usage.
 const USAGE: u8 = 2;
@@ -43,14 +45,23 @@ const FAILED: u8 = 1;
 
 /// The whole program: options in, exit code out.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let program = match Program::try_parse_from(arguments) {
+        Ok(program) => program,
         Err(error) => {
             // --help and --version are told here, too; they are no error.
             let _ = error.print();
             return if error.use_stderr() { USAGE } else { 0 };
         }
     };
+    match (program.tool, program.run) {
+        (Some(tool), _) => tool.execute().unwrap_or_else(|error| fail(&error)),
+        (None, Some(cli)) => run_with(cli),
+        (None, None) => complain("a scenario is missing; see --help", USAGE),
+    }
+}
+
+/// A run, from its options to its exit code.
+fn run_with(cli: Cli) -> u8 {
     let options = match Options::check(cli) {
         Ok(options) => options,
         Err(text) => return complain(&text, USAGE),
@@ -58,10 +69,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = options.cli.clone();
     let mut report = match run::run(options) {
         Ok(report) => report,
-        Err(error) => {
-            let code = if error.is::<run::Usage>() { USAGE } else { FAILED };
-            return complain(&format!("{error:#}"), code);
-        }
+        Err(error) => return fail(&error),
     };
     let code = report.judge(&cli.fail_if);
     match tell(&report, cli.json.as_deref()) {
@@ -85,6 +93,11 @@ fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write --json {}", path.display()))?;
     print!("{}", report.summary());
     Ok(())
+}
+
+fn fail(error: &anyhow::Error) -> u8 {
+    let code = if error.is::<run::Usage>() { USAGE } else { FAILED };
+    complain(&format!("{error:#}"), code)
 }
 
 fn complain(text: &str, code: u8) -> u8 {

@@ -10,14 +10,13 @@ use crate::net::Target;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
 use crate::schedule::{Arrivals, PlanParams, To};
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Simulated clients for a Roost gateway or any WebSocket server.
-#[derive(Parser, Debug, Clone)]
-#[command(name = "roost-loadgen", version, after_help = EXIT_CODES)]
+/// The options of a run.
+#[derive(Args, Debug, Clone)]
 pub struct Cli {
     /// What the clients do
     #[arg(value_enum)]
@@ -147,7 +146,8 @@ pub struct Cli {
 /// Where a gateway that we start serves, before it has told its address.
 const GATEWAY_URL: &str = "ws://198.18.0.1:9000/v1/ws";
 
-const EXIT_CODES: &str = "Exit codes, the first that applies:
+/// What --help ends with.
+pub const EXIT_CODES: &str = "Exit codes, the first that applies:
   2   usage
   97  the ledger found a lost, doubled or disordered message, or one against the contract
   98  the generator itself was saturated: the run does not count

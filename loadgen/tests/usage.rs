@@ -113,3 +113,23 @@ fn a_secret_file_that_comes_later_is_waited_for() {
     assert!(line.contains("waiting for --secret-file"), "{line}");
     assert_eq!(code, Some(0));
 }
+
+#[test]
+fn two_reports_are_compared_and_what_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("a.json"), r#"{"scenario": "echo", "latency_us": {"p99": 200}, "messages_sent": 10}"#)
+        .unwrap();
+    fs::write(path("b.json"), r#"{"scenario": "echo", "latency_us": {"p99": 300}, "violations": 1}"#)
+        .unwrap();
+    fs::write(path("c.json"), "[]").unwrap();
+    let output = loadgen(&["diff", &path("a.json"), &path("b.json")]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let line = |name: &str| told.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("latency_us.p99").ends_with("1.500"), "{told}");
+    assert!(line("messages_sent").contains(" 10.0") && line("violations").contains(" 1.0"), "{told}");
+    refused(&["diff", &path("a.json"), &path("c.json")], "not a report");
+    refused(&["diff", &path("a.json"), &path("none.json")], "none.json");
+    refused(&["diff", &path("a.json")], "B.json");
+}

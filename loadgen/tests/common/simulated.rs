@@ -4,11 +4,12 @@ use super::cable::PORT;
 use clap::Parser;
 use quanta::{Clock, Mock};
 use roost_loadgen::meters::Counters;
-use roost_loadgen::options::{Cli, Options};
+use roost_loadgen::options::Options;
 use roost_loadgen::phantom::address::{Addresses, SERVER};
 use roost_loadgen::phantom::packet::Endpoint;
 use roost_loadgen::phantom::tcp::Setup;
 use roost_loadgen::schedule::Plan;
+use roost_loadgen::tools::Program;
 use roost_loadgen::worker::Shared;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,7 +21,8 @@ pub fn run(scenario: &str, more: &[&str], seed: u64) -> (Arc<Shared>, Arc<Mock>)
     let arguments = ["roost-loadgen", scenario, "--kind", "phantom", "--url", "ws://198.18.0.1:9000/"];
     let clients = ["--gateway-pid", "1", "--clients", "8", "--ramp-per-s", "100"];
     let arguments = arguments.iter().chain(&clients).chain(more);
-    let options = Options::check(Cli::try_parse_from(arguments).expect("valid")).expect("valid");
+    let options = Options::check(Program::try_parse_from(arguments).expect("valid").run.expect("a run"))
+        .expect("valid");
     let (clock, time) = Clock::mock();
     // Zero is no time to a mock clock's differences.
     time.increment(Duration::from_secs(1));
