@@ -1,0 +1,90 @@
+//! What the clients of one worker share.
+
+use super::{Phase, Shared};
+use crate::clock::RunClock;
+use crate::ledger::Ledger;
+use crate::limits::CONNECTING_MAX;
+use crate::link::LinkContext;
+use crate::meters::{Counters, Meters};
+use quanta::Instant;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What the clients of one worker share.
+pub struct Context {
+    /// With the other workers.
+    pub shared: Arc<Shared>,
+    /// This worker's histograms.
+    pub meters: Rc<RefCell<Meters>>,
+    /// This worker's side of the ledger.
+    pub ledger: RefCell<Ledger>,
+    /// Clients (by place in this worker) with something to send at the tick after that time, in its order.
+    pub(super) dirty: RefCell<VecDeque<(Instant, usize)>>,
+    /// Where the run stands.
+    pub phase: Cell<Phase>,
+    pub(super) link: LinkContext,
+    pub(super) connecting: Semaphore,
+    /// Clients whose task has not ended.
+    pub(super) alive: Cell<usize>,
+}
+
+impl Context {
+    /// What the clients of a worker of the run share.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let meters = Rc::new(RefCell::new(Meters::new(shared.options.cli.lag_us_max)));
+        let origin = Rc::new(Cell::new(shared.ramp_begun));
+        let link = LinkContext { meters: meters.clone(), clock: shared.clock.clone(), origin };
+        Self {
+            ledger: RefCell::new(Ledger::of(&shared.plan)),
+            meters,
+            dirty: RefCell::default(),
+            phase: Cell::new(Phase::Ramp),
+            link,
+            connecting: Semaphore::new(CONNECTING_MAX),
+            alive: Cell::new(0),
+            shared,
+        }
+    }
+
+    /// Sets the zero of the measured part's time.
+    pub fn set_origin(&self, start: Instant) {
+        self.link.origin.set(start);
+    }
+
+    /// Microseconds of the measured part.
+    pub fn now_us(&self) -> u64 {
+        RunClock::new(self.shared.clock.clone(), self.link.origin.get()).now_us()
+    }
+
+    /// Microseconds until that time of the measured part; 0 where it is over.
+    pub fn until_us(&self, at_us: u64) -> u64 {
+        let at = self.link.origin.get() + Duration::from_micros(at_us);
+        at.saturating_duration_since(self.shared.clock.now()).as_micros() as u64
+    }
+
+    /// Lets a client's session be flushed after `--ack-delay-ms`; returns that time.
+    pub fn flush_later(&self, place: usize) -> Instant {
+        let at = self.shared.clock.now() + Duration::from_millis(self.shared.options.cli.ack_delay_ms);
+        self.dirty.borrow_mut().push_back((at, place));
+        at
+    }
+
+    /// The next client whose session is to be flushed now.
+    pub fn next_flush(&self) -> Option<usize> {
+        let now = self.shared.clock.now();
+        self.dirty.borrow_mut().pop_front_if(|(at, _)| *at <= now).map(|(_, place)| place)
+    }
+
+    /// A client is connected, and welcomed where the server knows it.
+    pub fn connected(&self) {
+        let counters = &self.shared.counters;
+        Counters::add(&counters.connected);
+        let us = self.shared.clock.now().saturating_duration_since(self.shared.ramp_begun).as_micros() as u64;
+        counters.last_connected_us.fetch_max(us, Relaxed);
+    }
+}
