@@ -165,6 +165,8 @@ pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
 /// Sessions of a partition that one Tick looks at for whether their devices are noted as here today: five million in 16 partitions
 /// are passed in five minutes.
 pub const DAYS_LOOKED_AT_MAX: usize = 1024;
+/// Days between two Ticks after which all sessions are noted anew: a session keeps 5 bits of the day, and the walk may be days behind.
+pub const DAYS_TOLD_APART: u32 = 16;
 /// Devices of a partition that one Tick notes, each with a read and a small write. More: with the next.
 pub const DAYS_NOTED_MAX: usize = 64;
 /// Each partition is told at least this often that time passes.

@@ -42,6 +42,7 @@ use crate::{
     store::{Batch, Store},
 };
 use buffa::Message;
+use days::Days;
 use groups::Groups;
 use presence::Presence;
 use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
@@ -178,8 +179,7 @@ pub struct Partition {
     undo: Vec<window::Undo>,
     /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
     refill: VecDeque<Key>,
-    /// Where `note_days` looks next.
-    walk: usize,
+    days: Days,
     /// Numbers of sessions: memory that is used again.
     numbers: Vec<u32>,
     sweeper: Sweeper,
@@ -215,7 +215,7 @@ impl Partition {
             windows: FxHashMap::default(),
             undo: Vec::new(),
             refill: VecDeque::new(),
-            walk: 0,
+            days: Days::default(),
             numbers: Vec::new(),
             sweeper: Sweeper::default(),
             looks: 0,
@@ -362,6 +362,7 @@ impl Partition {
         self.reread_users(store)?;
         self.reload(store)?;
         self.sessions.all_are_behind();
+        self.days.forget();
         self.looks = self.sessions.len();
         Ok(())
     }

@@ -153,6 +153,12 @@ impl Sessions {
         self.entries.blocks.iter_mut().flatten().for_each(|session| session.place.set_behind(true));
     }
 
+    /// None is noted as here on this day.
+    pub(super) fn forget_day(&mut self, day: u32) {
+        let another = day.wrapping_sub(1);
+        self.entries.blocks.iter_mut().flatten().for_each(|session| session.place.note_day(another));
+    }
+
     fn place(&self, key: Key) -> Option<u32> {
         self.index.find(hash(key.0), |&place| self.entries.at(place).key() == key).copied()
     }

@@ -71,7 +71,6 @@ impl Stored {
         self.said_by.filter(|(from, _)| *from != user).map(|(from, _)| Mark { message: self.message, from })
     }
 
-    /// Each device has its own form of it, or none.
     /// What reading it cost, whatever of it is for a device.
     pub(super) fn bytes_read(&self) -> usize {
         self.bytes.len()

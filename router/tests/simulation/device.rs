@@ -21,9 +21,11 @@ pub struct Device {
     pub is_ambiguous: bool,
     /// Said by it and not answered yet.
     pub waiting: Vec<u64>,
-    /// When it was last welcomed, while that may still be forgotten.
-    pub welcomed_ms: u64,
-    /// When it was last welcomed or acknowledged something, for good.
+    /// The server has a session of it.
+    pub is_here: bool,
+    /// When it was last welcomed, or connected at a Tick, while that may still be forgotten.
+    pub noted_ms: u64,
+    /// The same for good, or when it last acknowledged something.
     pub seen_ms: u64,
     /// It was away for so long that nothing up to here waits for it.
     pub gone_until_ms: u64,
@@ -95,7 +97,8 @@ impl Device {
             is_connecting: false,
             is_ambiguous: false,
             waiting: Vec::new(),
-            welcomed_ms: 0,
+            is_here: false,
+            noted_ms: 0,
             seen_ms: 0,
             gone_until_ms: 0,
         }

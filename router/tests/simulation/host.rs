@@ -39,6 +39,16 @@ impl Host {
         queue.push_back(Item::new(partition, body));
     }
 
+    /// The `client_id` of each Send that no thread has taken from its queue.
+    pub fn waiting_sends(&self) -> Vec<&[u8]> {
+        let items = self.threads.iter().flat_map(|thread| thread.items.iter().chain(&thread.deferred));
+        let client_id = |item| match item {
+            &Item { body: Body::Send(ref send), .. } => Some(&send.send.client_id[..]),
+            _ => None,
+        };
+        items.filter_map(client_id).collect()
+    }
+
     /// A thread has nothing to do, for all that it knows.
     pub fn is_idle(&self, thread: usize) -> bool {
         self.wires.is_empty(thread) && self.threads[thread].is_idle()

@@ -46,8 +46,10 @@ pub struct Said {
     pub is_to_known: bool,
     /// Of its group, the newest version that anybody knew.
     pub version: u64,
-    /// Devices that were registered when it was said.
+    /// Devices that were registered when it was said, of those that it is for.
     pub must_reach: Vec<usize>,
+    /// Devices of its sender that were registered then, which are told what becomes of it.
+    pub must_hear: Vec<usize>,
 }
 
 impl Said {

@@ -187,8 +187,12 @@ impl World {
         device.told.get_or_insert(start);
         device.is_connecting = false;
         // That it was here is not noted while the disk fails.
-        device.welcomed_ms = if is_troubled { 0 } else { now_ms };
-        if now_ms.saturating_sub(device.seen_ms) > RETENTION_MS {
+        device.noted_ms = if is_troubled { 0 } else { now_ms };
+        // A Detach may be on its way.
+        device.is_here = device.session.is_some();
+        // Days are what is noted.
+        let days = ((now_ms + CLOCK_BACK_MS) / DAY_MS).saturating_sub(device.seen_ms / DAY_MS);
+        if days * DAY_MS > RETENTION_MS {
             device.gone_until_ms = now_ms + CLOCK_BACK_MS;
         }
     }

@@ -154,6 +154,7 @@ impl World {
             is_to_known: self.devices.iter().any(|d| To::User(d.user) == to && d.registered.is_some()),
             version: self.newest_version(to),
             must_reach: Vec::new(),
+            must_hear: Vec::new(),
         };
         let must = |other: &usize| {
             let device = &self.devices[*other];
@@ -161,6 +162,8 @@ impl World {
             is_in && device.registered.is_some() && said.is_for(device.user, device.number)
         };
         said.must_reach = (0..self.devices.len()).filter(must).collect();
+        let is_own = |n: &usize| self.devices[*n].user == from && self.devices[*n].registered.is_some();
+        said.must_hear = (0..self.devices.len()).filter(is_own).collect();
         self.tell(|world| {
             let sealed: Vec<_> = said.sealed.iter().map(|s| format!("{}:{}", s.user, s.device)).collect();
             let form =
@@ -251,7 +254,7 @@ impl World {
             return self.host.disk.mend();
         }
         self.is_troubled = true;
-        self.devices.iter_mut().for_each(|device| device.welcomed_ms = 0);
+        self.devices.iter_mut().for_each(|device| device.noted_ms = 0);
         let what = self.host.disk.fail(&mut self.rng);
         self.tell(|_| what);
     }
@@ -259,14 +262,18 @@ impl World {
     fn let_some_pass(&mut self) {
         let ms = [HOUR_MS, DAY_MS - HOUR_MS, DAY_MS, 3 * DAY_MS, 16 * DAY_MS, RETENTION_MS + 2 * DAY_MS];
         let ms = self.rng.pick(&ms).unwrap();
-        self.let_pass(ms);
+        let stands_still = self.rng.one_in(4);
+        self.let_pass(ms, !stands_still);
         self.give_up();
     }
 
     /// What was said so long ago that its key may be forgotten is not said again.
     fn give_up(&mut self) {
         let now_ms = self.now_ms;
-        for said in self.model.said.values_mut().filter(|said| !said.is_answered) {
+        let waiting = self.host.waiting_sends();
+        let is_said_again = |number: &u64| waiting.contains(&&number.to_be_bytes()[..]);
+        let open = |(number, said): &(&u64, &mut Said)| !said.is_answered || is_said_again(number);
+        for (_, said) in self.model.said.iter_mut().filter(open) {
             said.is_given_up |= now_ms.saturating_sub(said.begun_ms) >= RETENTION_MS - DAY_MS;
         }
         for device in &mut self.devices {

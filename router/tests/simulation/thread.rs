@@ -28,6 +28,8 @@ pub enum Fate {
 /// What the world sees of the process, in this order.
 pub enum Seen {
     Effect(Effect),
+    /// These partitions had a Tick, and noted the day of whoever is connected.
+    Ticked(Vec<u16>),
     /// Whatever these partitions told before is durable.
     Durable(Vec<u16>),
     /// The process died.
@@ -140,6 +142,8 @@ impl Thread {
         }
         let applied = items.iter_mut().try_for_each(|item| self.apply(item, around));
         self.let_out_at_once(around);
+        let ticks = items.iter().filter(|item| matches!(item.body, Body::Tick(_)));
+        around.seen.push(Seen::Ticked(ticks.map(|item| item.partition).collect()));
         match applied.and_then(|()| self.commit(fate, around)) {
             Ok(true) => return true,
             Ok(false) => {

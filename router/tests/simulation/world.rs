@@ -131,7 +131,7 @@ impl World {
     pub fn detach(&mut self, n: usize) {
         self.tell(|world| format!("{} disconnects", world.devices[n]));
         let origin = self.origin(n, None);
-        self.devices[n].session = None;
+        (self.devices[n].session, self.devices[n].is_here) = (None, false);
         self.host.submit(self.home_of(n), log::Detach { origin: origin.into() }.into());
     }
 
@@ -223,6 +223,7 @@ impl World {
         }
         for said in self.model.said.values_mut() {
             said.must_reach.retain(|other| *other != n);
+            said.must_hear.retain(|other| *other != n);
         }
     }
 
@@ -265,8 +266,19 @@ impl World {
         for seen in std::mem::take(&mut self.host.seen) {
             match seen {
                 Seen::Effect(effect) => self.observe(effect),
+                Seen::Ticked(partitions) => self.ticked(&partitions),
                 Seen::Durable(partitions) => self.durable(&partitions),
                 Seen::Died => self.reboot(),
+            }
+        }
+    }
+
+    /// Whoever is connected was here today, once that is durable.
+    fn ticked(&mut self, partitions: &[u16]) {
+        let (now_ms, is_troubled) = (self.now_ms, self.is_troubled);
+        for device in self.devices.iter_mut().filter(|device| device.is_here && !is_troubled) {
+            if partitions.contains(&home(device.user, PARTITIONS)) {
+                device.noted_ms = now_ms;
             }
         }
     }
@@ -276,7 +288,7 @@ impl World {
         for device in &mut self.devices {
             if partitions.contains(&home(device.user, PARTITIONS)) {
                 device.registered = device.registered.or(device.told);
-                device.seen_ms = device.seen_ms.max(device.welcomed_ms);
+                device.seen_ms = device.seen_ms.max(device.noted_ms);
             }
         }
     }
@@ -286,7 +298,7 @@ impl World {
         let threads = 1 + self.rng.below(3) as usize;
         self.tell(|_| format!("the server dies; it starts with {threads} threads"));
         for device in &mut self.devices {
-            (device.session, device.welcomed_ms) = (None, 0);
+            (device.session, device.is_here, device.noted_ms) = (None, false, 0);
             device.is_ambiguous |=
                 device.registered.is_none() && (device.told.is_some() || device.is_connecting);
             device.told = device.registered;
@@ -309,9 +321,13 @@ impl World {
         panic!("the server does not come to rest");
     }
 
-    pub fn let_pass(&mut self, ms: u64) {
+    /// Time that the process lives through, or in which the machine stands still.
+    pub fn let_pass(&mut self, ms: u64, is_alive: bool) {
         self.now_ms += ms;
         self.has_jumped = true;
-        self.tell(|_| format!("{} hours have passed", ms / (60 * 60 * 1000)));
+        self.tell(|_| format!("{} hours have passed; alive: {is_alive}", ms / (60 * 60 * 1000)));
+        if is_alive {
+            (0..PARTITIONS).for_each(|partition| self.tick(partition));
+        }
     }
 }
