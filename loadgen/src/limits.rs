@@ -23,6 +23,15 @@ pub const FILES_RESERVED: u64 = 64;
 /// Runtime threads. Full: bad usage.
 pub const THREADS_MAX: u32 = 64;
 
+/// Their name begins so, and their number follows.
+pub const WORKER_NAME: &str = "loadgen-";
+
+/// Share of the measured part that the generator's busiest thread may work. Above: the generator, not the server, may be what held
+/// the figures down.
+pub const CPU_SHARE_MAX: f64 = 0.9;
+/// Share of the measured part that a thread of the generator may wait for a CPU. Above: something else wants the same CPUs.
+pub const CPU_WAIT_SHARE_MAX: f64 = 0.2;
+
 /// Payload of one message. Full: bad usage.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
@@ -110,6 +119,13 @@ pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
 /// Rounds of `churn`. Full: bad usage.
 pub const ROUNDS_MAX: u32 = 1000;
+/// Servers of one `compare`. Full: bad usage.
+pub const SERVERS_MAX: usize = 16;
+/// From the end of a run of `compare` to the beginning of the next, unless --rest-s says otherwise: the kernel frees sockets behind
+/// grace periods.
+pub const COMPARE_REST_S: u64 = 2;
+/// Clients below which memory by connection is mostly noise: a slab page or an allocator's chunk more changes it.
+pub const MEMORY_CLIENTS_MIN: u32 = 1000;
 /// From the end of a round of `churn` to the reading of its memory.
 pub const ROUND_REST: Duration = Duration::from_secs(3);
 

@@ -1,8 +1,9 @@
 //! A run from its beginning to its report: workers, phases, measurements.
 
+use crate::host::threads::{Busiest, Workers};
 use crate::host::{self, Cpu, Network, Reading};
 use crate::ledger::Ledger;
-use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE};
+use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE, WORKER_NAME};
 use crate::meters::{Counters, Meters};
 use crate::net;
 use crate::options::{Kind, Options, Scenario};
@@ -10,7 +11,7 @@ use crate::phantom::ground::{self, Ground};
 use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
 use crate::progress::Progress;
-use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report};
+use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation};
 use crate::scenario::{Chat, Echo, Idle};
 use crate::schedule::{Plan, To};
 use crate::worker::{self, Phase, Results, Shared};
@@ -105,6 +106,7 @@ struct Measured {
     sent: u64,
     gateway_cpu: Option<Cpu>,
     generator_cpu_s: f64,
+    busiest: Option<Busiest>,
     held: Reading,
 }
 
@@ -118,7 +120,7 @@ impl Run {
             let (shared, receiver, sender) = (shared.clone(), receiver.clone(), sender.clone());
             let queue = queues.as_mut().and_then(Iterator::next);
             thread::Builder::new()
-                .name(format!("loadgen-{number}"))
+                .name(format!("{WORKER_NAME}{number}"))
                 .spawn(move || match queue {
                     // Nobody waits for it any more where the run was given up.
                     Some(queue) => _ = sender.send(phantom::work(shared, queue, number, threads, receiver)),
@@ -194,16 +196,20 @@ impl Run {
         let options = &self.shared.options.cli;
         let (pid, duration) = (options.gateway_pid, Duration::from_secs(options.duration_s));
         let ready = Reading::take(pid);
-        let cpu = (pid.and_then(Cpu::of), host::own_cpu_s());
+        let cpu = (pid.and_then(Cpu::of_server), host::own_cpu_s());
+        let workers = Workers::read();
         let begun = Instant::now() + START_AFTER;
         self.phase.send_replace(Phase::Run(self.shared.clock.now() + START_AFTER));
         self.wait("run", duration + START_AFTER, |_| false);
+        let duration_s = begun.elapsed().as_secs_f64();
+        let busiest = workers.busiest(&Workers::read(), duration_s);
         let held = Reading::take(pid);
         Measured {
-            duration_s: begun.elapsed().as_secs_f64(),
+            duration_s,
+            busiest,
             sent: self.shared.counters.sent.load(Relaxed),
             // A gateway that was started anew meanwhile has another number: not measured.
-            gateway_cpu: cpu.0.zip(pid.and_then(Cpu::of)).map(|(before, after)| after.since(&before)),
+            gateway_cpu: cpu.0.zip(pid.and_then(Cpu::of_server)).map(|(before, after)| after.since(&before)),
             generator_cpu_s: host::own_cpu_s() - cpu.1,
             held: if self.shared.options.stays() { held } else { ready },
         }
@@ -270,6 +276,12 @@ impl Run {
         let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
         let late_share =
             if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
+        let begun = tallies.attempts.begun.max(1) as f64;
+        let connects_late_share = tallies.attempts.late as f64 / begun;
+        let is_late = late_share > options.lag_share_max || connects_late_share > options.lag_share_max;
+        let network = Network::read().since(&self.before.network);
+        let queue_drops = network.device_drops;
+        let saturation = Saturation { late_share, connects_late_share, queue_drops, ..Saturation::default() };
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             scenario: options.scenario.name(),
@@ -291,13 +303,13 @@ impl Run {
             latency_offline_us: Latency::from(&meters.latency_offline),
             closed_loop: shared.options.is_closed_loop(),
             send_rate_per_s: measured.sent as f64 / measured.duration_s,
-            network: Network::read().since(&self.before.network),
+            network,
             generator_cpu_s: measured.generator_cpu_s,
             generator_lag_us: Latency::from(&meters.lag),
             generator_write_us: Latency::from(&meters.write),
             generator_late_share: late_share,
-            generator_saturated: late_share > options.lag_share_max
-                || tallies.attempts.late as f64 > tallies.attempts.begun as f64 * options.lag_share_max,
+            generator_saturated: is_late,
+            saturation: saturation.with_cpu(measured.busiest).explained(is_late),
             errors: meters.errors().to_vec(),
             host: host::host(),
             ..Report::default()

@@ -2,13 +2,15 @@
 
 mod network;
 mod slab;
+pub mod threads;
+pub mod tree;
 
 pub use network::Network;
 pub use slab::SlabGrowth;
 
 use crate::limits::{REST, REST_LOOK_EVERY, REST_MAX};
 use crate::report::{Host, MemoryPerClient};
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 use procfs::{Current, Meminfo};
 use serde::Serialize;
 use std::thread;
@@ -31,7 +33,7 @@ pub struct Memory {
     pub slab: u64,
     /// `MemTotal - MemFree - Buffers - Cached`. `MemAvailable` would count dentries and inodes of sockets as free.
     pub used: u64,
-    /// The gateway's resident set; `null` where its process is not known.
+    /// The resident set of the gateway and what it started; `null` where its process is not known.
     pub gateway_rss: Option<u64>,
     /// The same with shared pages divided by those who share them.
     pub gateway_pss: Option<u64>,
@@ -57,7 +59,7 @@ impl Reading {
     /// Reads once the gateway's resident set has stayed the same for [`REST`], or [`REST_MAX`] has passed: what a start took
     /// and gives back must not be credited to the clients.
     pub fn at_rest(gateway_pid: Option<i32>) -> Self {
-        let resident = || gateway_pid.and_then(resident_bytes);
+        let resident = || gateway_pid.and_then(resident_bytes_of_server);
         let (begun, mut since, mut last) = (Instant::now(), Instant::now(), resident());
         while last.is_some() && since.elapsed() < REST && begun.elapsed() < REST_MAX {
             thread::sleep(REST_LOOK_EVERY);
@@ -83,8 +85,8 @@ impl Memory {
         Self {
             slab: info.slab,
             used: info.mem_total.saturating_sub(free),
-            gateway_rss: gateway_pid.and_then(resident_bytes),
-            gateway_pss: gateway_pid.and_then(proportional_bytes),
+            gateway_rss: gateway_pid.and_then(resident_bytes_of_server),
+            gateway_pss: gateway_pid.and_then(proportional_bytes_of_server),
             generator_rss: Process::myself()
                 .ok()
                 .and_then(|own| resident_bytes(own.pid()))
@@ -120,8 +122,23 @@ impl Cpu {
     /// Of a process; `None` where it is gone.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = Process::new(pid).ok()?.stat().ok()?;
+        Some(Self::of_ticks(stat.utime, stat.stime))
+    }
+
+    /// Of a server: of its process, of all it started, and of what of that has ended; `None` where it is gone.
+    pub fn of_server(pid: i32) -> Option<Self> {
+        let ended = |ticks: i64| ticks.max(0) as u64;
+        let each =
+            |stat: &Stat| Self::of_ticks(stat.utime + ended(stat.cutime), stat.stime + ended(stat.cstime));
+        tree::stats(pid).iter().map(each).reduce(|sum, one| Self {
+            user_s: sum.user_s + one.user_s,
+            system_s: sum.system_s + one.system_s,
+        })
+    }
+
+    fn of_ticks(user: u64, system: u64) -> Self {
         let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
-        Some(Self { user_s: seconds(stat.utime), system_s: seconds(stat.stime) })
+        Self { user_s: seconds(user), system_s: seconds(system) }
     }
 
     /// Both together.
@@ -153,6 +170,15 @@ pub fn host() -> Host {
         cpus: std::thread::available_parallelism().map_or(0, usize::from),
         memory_bytes: Meminfo::current().map_or(0, |info| info.mem_total),
     }
+}
+
+/// The sum over its processes; pages that they share count once in each.
+fn resident_bytes_of_server(pid: i32) -> Option<u64> {
+    tree::members(pid).into_iter().filter_map(resident_bytes).reduce(|sum, bytes| sum + bytes)
+}
+
+fn proportional_bytes_of_server(pid: i32) -> Option<u64> {
+    tree::members(pid).into_iter().filter_map(proportional_bytes).reduce(|sum, bytes| sum + bytes)
 }
 
 fn resident_bytes(pid: i32) -> Option<u64> {

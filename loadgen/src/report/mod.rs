@@ -1,6 +1,9 @@
 //! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and in [`summary`] a short text for people.
 
+mod saturation;
 mod summary;
+
+pub use saturation::{Reason, Saturation};
 
 use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
@@ -237,8 +240,10 @@ pub struct Report {
     pub generator_write_us: Latency,
     /// Share of the messages that were later than --lag-us-max.
     pub generator_late_share: f64,
-    /// That share was above --lag-share-max.
+    /// That share, or that of late connections, was above --lag-share-max.
     pub generator_saturated: bool,
+    /// How near its limit the generator was, and why it was there.
+    pub saturation: Saturation,
     /// The conditions of --fail-if that held.
     pub fail_if_held: Vec<String>,
     /// Texts of different errors, with the number of each.

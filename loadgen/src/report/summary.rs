@@ -44,10 +44,13 @@ impl Report {
             writeln!(
                 out,
                 "  SATURATED the generator was late with {:.1} % of the messages and {} connects: this run does not \
-                 count; lower the rate or the ramp, or raise --threads where there are cores",
+                 count: {}",
                 self.generator_late_share * 100.0,
-                self.connects_late
+                self.connects_late,
+                self.saturation
             )?;
+        } else if self.saturation.reason.is_some() {
+            writeln!(out, "  GENERATOR near its limit: {}", self.saturation)?;
         }
         for condition in &self.fail_if_held {
             writeln!(out, "  FAILED    {condition}")?;
