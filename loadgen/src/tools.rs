@@ -1,5 +1,6 @@
 //! The subcommands beside the scenarios: each reads its own options and ends with an exit code.
 
+mod compare;
 mod diff;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +23,8 @@ pub struct Program {
 /// What the program does besides runs.
 #[derive(Subcommand, Debug)]
 pub enum Tool {
+    /// Runs the same load on several WebSocket servers in turn, and prints what each did
+    Compare(compare::Compare),
     /// Compares the JSON reports of two runs
     Diff(diff::Diff),
 }
@@ -33,6 +36,7 @@ impl Tool {
     /// [`crate::run::Usage`] where the options ask for what cannot be; anything else where it could not be done.
     pub fn execute(&self) -> anyhow::Result<u8> {
         match self {
+            Self::Compare(options) => options.execute(),
             Self::Diff(options) => options.execute(),
         }
     }
