@@ -11,7 +11,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("router", &["roost-proto"]),
     ("gateway", &["roost-proto", "roost-router"]),
-    ("loadgen", &["roost-proto"]),
+    ("loadgen", &["roost-proto", "roost-tuning"]),
     ("client", &["roost-proto"]),
     ("tuning", &[]),
     ("benches", &["roost-proto", "roost-router"]),

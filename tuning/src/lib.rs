@@ -1,0 +1,20 @@
+//! What `roost-tune` knows: the table of settings, how a machine is judged by it, and how it is made fit and brought back.
+//!
+//! One table ([`table`]) is the only source: of `check`, of what `apply` writes, of `explain`, and of docs/TUNING.md.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod demand;
+pub mod devices;
+pub mod limits;
+pub mod lines;
+pub mod machine;
+pub mod places;
+pub mod probe;
+pub mod setting;
+pub mod table;
+
+pub use check::{check, first_limit};
+pub use demand::{Demand, Kind, Profile};
+pub use machine::Machine;
+pub use setting::{Finding, Scope, Status};

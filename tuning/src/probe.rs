@@ -1,0 +1,66 @@
+//! What `io_uring` of the running kernel does: each set-up flag, registration and operation that the gateway uses.
+
+use io_uring::{IoUring, Probe, opcode};
+
+use crate::limits;
+
+/// Operations the gateway submits (`gateway/src/ring/set.rs`), with their names in `io_uring_enter(2)`.
+pub const OPERATIONS: &[(&str, u8)] = &[
+    ("ACCEPT", opcode::Accept::CODE),
+    ("POLL_ADD", opcode::PollAdd::CODE),
+    ("RECV", opcode::Recv::CODE),
+    ("SEND", opcode::Send::CODE),
+    ("SHUTDOWN", opcode::Shutdown::CODE),
+    ("CLOSE", opcode::Close::CODE),
+    ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
+];
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingProbe {
+    /// Whether a ring opens with the gateway's flags, or what the kernel said.
+    pub setup: Result<(), String>,
+    /// Operations and features that are missing, by name.
+    pub missing: Vec<&'static str>,
+    /// Whether a table of [`limits::RING_PLACES`] direct descriptors is accepted, or what the kernel said.
+    pub table: Result<(), String>,
+}
+
+impl RingProbe {
+    /// Opens a ring as the gateway does, asks it, and closes it.
+    pub fn of_this_kernel() -> Self {
+        let ring: IoUring = match IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(limits::RING_COMPLETIONS)
+            .build(limits::RING_SUBMISSIONS)
+        {
+            Ok(ring) => ring,
+            Err(error) => {
+                let said = error.to_string();
+                return Self { setup: Err(said.clone()), missing: Vec::new(), table: Err(said) };
+            }
+        };
+        let table = ring.submitter().register_files_sparse(limits::RING_PLACES as u32);
+        Self { setup: Ok(()), missing: missing(&ring), table: table.map_err(|error| error.to_string()) }
+    }
+}
+
+/// Multishot poll, receive and accept have no bit of their own; they are older than `DEFER_TASKRUN` (6.1), without which
+/// no ring opens here.
+fn missing(ring: &IoUring) -> Vec<&'static str> {
+    let mut probe = Probe::new();
+    let asked = ring.submitter().register_probe(&mut probe).is_ok();
+    let operations = OPERATIONS.iter().filter(|(_, code)| !asked || !probe.is_supported(*code));
+    let mut missing: Vec<&str> = operations.map(|(name, _)| *name).collect();
+    let features = ring.params();
+    if !features.is_feature_nodrop() {
+        missing.push("FEAT_NODROP");
+    }
+    if !features.is_feature_ext_arg() {
+        missing.push("FEAT_EXT_ARG");
+    }
+    missing
+}
