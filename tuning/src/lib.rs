@@ -12,6 +12,7 @@ pub mod machine;
 pub mod places;
 pub mod probe;
 pub mod setting;
+pub mod size;
 pub mod table;
 
 pub use check::{check, first_limit};
