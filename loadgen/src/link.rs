@@ -49,14 +49,12 @@ impl LinkError {
 
 struct State {
     ws: WsClient,
-    /// Scheduled times of the messages in the output, where the generator answers for their lateness.
+    /// Scheduled times of the messages in the output.
     marks: Vec<u64>,
     /// The buffer of the last write, to be used again.
     spare: Vec<u8>,
     writing: bool,
     closing: bool,
-    /// How long the last write took: time in which the server, not the generator, held up what follows.
-    blocked_us: u64,
 }
 
 /// An open connection. Dropped: the socket closes once its operations have ended.
@@ -74,8 +72,8 @@ pub struct Link {
 pub trait Outlet {
     /// Whether there is room for another message.
     fn has_room(&self) -> bool;
-    /// Sends a message, with all that its session sends at this moment. `scheduled_us`: its time, where the generator answers for its
-    /// lateness.
+    /// Sends a message, with all that its session sends at this moment. `scheduled_us`: its time, where it is one of the schedule
+    /// that is sent for the first time.
     ///
     /// # Errors
     /// That the connection is closed.
@@ -133,8 +131,7 @@ impl Link {
             let _ = stream.shutdown(Shutdown::Both);
         }
         done.map_err(|_| LinkError::Timeout)??;
-        let state =
-            State { ws, marks: Vec::new(), spare: Vec::new(), writing: false, closing: false, blocked_us: 0 };
+        let state = State { ws, marks: Vec::new(), spare: Vec::new(), writing: false, closing: false };
         Ok(Rc::new(Self {
             stream,
             state: RefCell::new(state),
@@ -171,8 +168,8 @@ impl Link {
         self.state.borrow_mut().ws.output_bytes() < OUT_BYTES_MAX
     }
 
-    /// Writes a message to the output, which leaves with the next [`Self::kick`]. `scheduled_us`: its time, where the generator answers
-    /// for its lateness.
+    /// Writes a message to the output, which leaves with the next [`Self::kick`]. `scheduled_us`: its time, where it is one of the
+    /// schedule that is sent for the first time.
     ///
     /// # Errors
     /// That the connection is closed.
@@ -212,7 +209,7 @@ impl Link {
         if state.writing || state.ws.output_bytes() == 0 {
             return;
         }
-        self.record_lag(state);
+        self.record_leaving(state);
         let begun = self.clock.now();
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match send(self.stream.as_raw_fd(), state.ws.output(), flags) {
@@ -246,7 +243,7 @@ impl Link {
                     state.writing = false;
                     return;
                 }
-                self.record_lag(&mut state);
+                self.record_leaving(&mut state);
                 bytes
             };
             let begun = self.clock.now();
@@ -256,7 +253,6 @@ impl Link {
             buffer.clear();
             let mut state = self.state.borrow_mut();
             state.spare = buffer;
-            state.blocked_us = took_us;
             if written.is_err() {
                 // The reading side sees the end and tells why.
                 state.writing = false;
@@ -267,13 +263,13 @@ impl Link {
         }
     }
 
-    fn record_lag(&self, state: &mut State) {
+    /// The marked messages leave now.
+    fn record_leaving(&self, state: &mut State) {
         let now_us = self.clock.now().saturating_duration_since(self.origin.get()).as_micros() as u64;
         let mut meters = self.meters.borrow_mut();
         for scheduled_us in state.marks.drain(..) {
-            meters.lagged(now_us.saturating_sub(scheduled_us).saturating_sub(state.blocked_us));
+            meters.left(now_us.saturating_sub(scheduled_us));
         }
-        state.blocked_us = 0;
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Meters {
     pub latency_sent: Histogram<u64>,
     /// To the delivery, with a time offline between.
     pub latency_offline: Histogram<u64>,
-    /// The generator's own lateness.
+    /// The generator's own lateness: from each message's time to its turn.
     pub lag: Histogram<u64>,
     /// From a write's hand-over to its completion.
     pub write: Histogram<u64>,
@@ -61,6 +61,8 @@ pub struct Meters {
     pub connect: Histogram<u64>,
     /// Messages whose lag was above the bound.
     pub late: u64,
+    /// Messages that left later than the bound allows, whoever held them up.
+    pub left_late: u64,
     lag_us_max: u64,
     errors: Vec<(String, u64)>,
 }
@@ -76,15 +78,21 @@ impl Meters {
             write: histogram(),
             connect: histogram(),
             late: 0,
+            left_late: 0,
             lag_us_max,
             errors: Vec::new(),
         }
     }
 
-    /// A message left the generator this much after its time.
+    /// A message had its turn this much after its time.
     pub fn lagged(&mut self, us: u64) {
         self.lag.saturating_record(us);
         self.late += u64::from(us > self.lag_us_max);
+    }
+
+    /// A message left for its socket this much after its time.
+    pub fn left(&mut self, us: u64) {
+        self.left_late += u64::from(us > self.lag_us_max);
     }
 
     /// An error to be told in the report; texts beyond the bound are counted under one name.
@@ -125,6 +133,7 @@ impl Meters {
             let _ = mine.add(theirs);
         }
         self.late += other.late;
+        self.left_late += other.left_late;
         for (text, count) in &other.errors {
             self.add_errors(text, *count);
         }

@@ -281,7 +281,14 @@ impl Run {
         let is_late = late_share > options.lag_share_max || connects_late_share > options.lag_share_max;
         let network = Network::read().since(&self.before.network);
         let queue_drops = network.device_drops;
-        let saturation = Saturation { late_share, connects_late_share, queue_drops, ..Saturation::default() };
+        let late_by_server = meters.left_late.saturating_sub(meters.late);
+        let saturation = Saturation {
+            late_share,
+            late_by_server,
+            connects_late_share,
+            queue_drops,
+            ..Saturation::default()
+        };
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             scenario: options.scenario.name(),

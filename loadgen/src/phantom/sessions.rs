@@ -61,7 +61,7 @@ impl<W: Wire> Outlet for Line<'_, W> {
         }
         if let Some(scheduled_us) = scheduled_us {
             let now_us = core.context.now_us();
-            core.context.meters.borrow_mut().lagged(now_us.saturating_sub(scheduled_us));
+            core.context.meters.borrow_mut().left(now_us.saturating_sub(scheduled_us));
         }
         Ok(())
     }
@@ -128,6 +128,7 @@ impl<S: Session> Sessions<S> {
             if wait_us > 0 {
                 return core.stack.now_us() + wait_us;
             }
+            context.handed_over(at_us);
             let index = self.next as u32;
             self.with(core, phantom, |session, link| session.due(link, index));
             self.next += 1;

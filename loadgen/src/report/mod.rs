@@ -234,7 +234,7 @@ pub struct Report {
     pub gateway_failed: bool,
     /// CPU of the generator in the measured part.
     pub generator_cpu_s: f64,
-    /// How late the generator itself was: from the scheduled time to the write, connection breaks excluded.
+    /// How late the generator itself was: from each message's time in the schedule to its turn.
     pub generator_lag_us: Latency,
     /// From a write's hand-over to tokio-uring to its completion.
     pub generator_write_us: Latency,

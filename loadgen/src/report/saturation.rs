@@ -8,8 +8,12 @@ use std::fmt;
 /// What tells whether the generator was at its limit. Shares are 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Saturation {
-    /// Messages that the generator itself had ready later than --lag-us-max after their time, of those of the schedule.
+    /// Messages that had their turn in the generator later than --lag-us-max after their time, of those of the schedule.
     pub late_share: f64,
+    /// Messages that had their turn in time and left late all the same: the server had not answered what was before them, had not
+    /// read, or had ended the connection. Their wait is part of their latency. Where the generator was busy throughout (`reason`
+    /// `cpu`), it may have been late to read an answer that was there.
+    pub late_by_server: u64,
     /// Connections begun more than a second after their time, of those begun (phantoms).
     pub connects_late_share: f64,
     /// Time that its busiest thread ran, of the measured part; `null` where the kernel does not tell.

@@ -52,6 +52,14 @@ impl Report {
         } else if self.saturation.reason.is_some() {
             writeln!(out, "  GENERATOR near its limit: {}", self.saturation)?;
         }
+        if self.saturation.late_by_server > 0 {
+            writeln!(
+                out,
+                "  waiting   {} messages left late for want of the server's answer, reading or connection; their wait counts in the \
+                 latency",
+                self.saturation.late_by_server
+            )?;
+        }
         for condition in &self.fail_if_held {
             writeln!(out, "  FAILED    {condition}")?;
         }

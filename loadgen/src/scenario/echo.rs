@@ -41,8 +41,8 @@ impl Echo {
         self.context.shared.options.is_closed_loop()
     }
 
-    /// Sends what is due, or in a closed loop what there is room for. `fresh`: the message that became due just now.
-    fn pump(&self, link: &dyn Outlet, fresh: Option<u32>) {
+    /// Sends what is due, or in a closed loop what there is room for.
+    fn pump(&self, link: &dyn Outlet) {
         while self.flights.borrow().len() < self.in_flight_max() && link.has_room() {
             let (payload, from_us, mark) = if self.is_closed_loop() {
                 if !matches!(self.context.phase.get(), Phase::Run(_)) {
@@ -58,7 +58,7 @@ impl Echo {
                 let Some(index) = self.waiting.borrow_mut().pop_front() else { return };
                 let plan = &self.context.shared.plan;
                 let at_us = plan.at_us[index as usize];
-                (plan.payload(index), at_us, (fresh == Some(index)).then_some(at_us))
+                (plan.payload(index), at_us, Some(at_us))
             };
             let message = Message::binary(payload.clone());
             self.flights.borrow_mut().push_back(Flight { from_us, payload });
@@ -117,7 +117,7 @@ impl Session for Echo {
             self.context.connected();
             Counters::add(&self.context.shared.counters.ready);
         }
-        self.pump(link, None);
+        self.pump(link);
     }
 
     fn message(&self, link: &dyn Outlet, message: &Message) -> Result<Next, String> {
@@ -126,7 +126,7 @@ impl Session for Echo {
             Message::Text(_) if self.flights.borrow().is_empty() => (),
             Message::Binary(_) | Message::Text(_) => {
                 self.check(&message.clone().into_data());
-                self.pump(link, None);
+                self.pump(link);
             }
             _ => (),
         }
@@ -142,13 +142,13 @@ impl Session for Echo {
     fn due(&self, link: Option<&dyn Outlet>, index: u32) {
         self.waiting.borrow_mut().push_back(index);
         if let Some(link) = link {
-            self.pump(link, Some(index));
+            self.pump(link);
         }
     }
 
     fn begin(&self, link: Option<&dyn Outlet>) {
         if let Some(link) = link.filter(|_| self.is_closed_loop()) {
-            self.pump(link, None);
+            self.pump(link);
         }
     }
 

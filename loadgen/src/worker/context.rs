@@ -61,6 +61,11 @@ impl Context {
         RunClock::new(self.shared.clock.clone(), self.link.origin.get()).now_us()
     }
 
+    /// A message of the schedule, due at that time, has its turn now: whatever it waits for from here on is not the generator.
+    pub fn handed_over(&self, at_us: u64) {
+        self.meters.borrow_mut().lagged(self.now_us().saturating_sub(at_us));
+    }
+
     /// Microseconds until that time of the measured part; 0 where it is over.
     pub fn until_us(&self, at_us: u64) -> u64 {
         let at = self.link.origin.get() + Duration::from_micros(at_us);

@@ -123,7 +123,8 @@ impl<S: Session> Worker<S> {
         let own = (0..plan.len()).filter(|&index| plan.sender[index] % self.threads == self.first_client());
         let mut handed = 0_u32;
         for index in own {
-            let wait_us = plan.at_us[index].saturating_sub(self.context.now_us());
+            let at_us = plan.at_us[index];
+            let wait_us = at_us.saturating_sub(self.context.now_us());
             if wait_us > 0 {
                 let _ = timer.sleep_us(wait_us).await;
                 handed = 0;
@@ -133,6 +134,7 @@ impl<S: Session> Worker<S> {
                 handed = 0;
             }
             handed += 1;
+            self.context.handed_over(at_us);
             let slot = &self.slots[(plan.sender[index] / self.threads) as usize];
             slot.with(|session, link| session.due(link, index as u32));
         }

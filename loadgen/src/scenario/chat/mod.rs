@@ -145,9 +145,7 @@ impl Session for Chat {
         let state = &mut *self.state.borrow_mut();
         state.queue.push_back(index);
         if let Some(link) = link {
-            // Only where nothing waits before it can the generator be blamed for its lateness.
-            let fresh = (state.in_flight + 1 == state.queue.len()).then_some(index);
-            self.pump(state, link, fresh);
+            self.pump(state, link);
         }
     }
 

@@ -30,7 +30,7 @@ impl Chat {
             state.backlog_head = if welcome.head > welcome.acknowledged { welcome.head } else { 0 };
         }
         self.ready(state);
-        self.pump(state, link, None);
+        self.pump(state, link);
     }
 
     pub(super) fn ready(&self, state: &mut State) {

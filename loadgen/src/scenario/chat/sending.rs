@@ -18,8 +18,8 @@ impl Chat {
         let _ = link.send(message, mark);
     }
 
-    /// Sends what is queued, as far as the bounds allow. `fresh`: the message that became due just now.
-    pub(super) fn pump(&self, state: &mut State, link: &dyn Outlet, fresh: Option<u32>) {
+    /// Sends what is queued, as far as the bounds allow.
+    pub(super) fn pump(&self, state: &mut State, link: &dyn Outlet) {
         while state.standing == Standing::Welcomed
             && state.in_flight < state.queue.len().min(UNANSWERED_MAX)
             && link.has_room()
@@ -34,10 +34,11 @@ impl Chat {
                 address::To::Group,
             );
             let frame = wire::send(index + 1, to, self.client_id(index), plan.payload(index));
-            let mark = (fresh == Some(index)).then(|| plan.at_us[index as usize]);
-            if self.context.ledger.borrow_mut().handed(index) {
+            let is_first = self.context.ledger.borrow_mut().handed(index);
+            if is_first {
                 Counters::add(&self.context.shared.counters.sent);
             }
+            let mark = is_first.then(|| plan.at_us[index as usize]);
             self.frame(state, link, &frame, mark);
         }
     }
@@ -77,7 +78,7 @@ impl Chat {
             }
         }
         state.forget(index);
-        self.pump(state, link, None);
+        self.pump(state, link);
     }
 
     pub(super) fn refused(&self, state: &mut State, link: &dyn Outlet, reply_to: u32, error: &Error) {
@@ -101,7 +102,7 @@ impl Chat {
             self.context.ledger.borrow_mut().refused(index);
             Counters::add(&self.context.shared.counters.refused);
         }
-        self.pump(state, link, None);
+        self.pump(state, link);
     }
 
     /// Queues again what the server refused for now and whose time has come.
@@ -115,6 +116,6 @@ impl Chat {
             }
             !due
         });
-        self.pump(state, link, None);
+        self.pump(state, link);
     }
 }
