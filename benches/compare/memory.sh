@@ -2,16 +2,16 @@
 # What an idle session costs Roost (authenticated, with router and store) and a connection the bare echo server of
 # uWebSockets: growth of the kernel's slabs and of the server's resident memory, interleaved, medians of ROUNDS runs.
 #
-#   benches/compare_memory.sh          CLIENTS=15000 ROUNDS=3 HOLD_S=10 change it
+#   benches/compare/memory.sh          CLIENTS=15000 ROUNDS=3 HOLD_S=10 change it
 #
 # Kernel-socket clients hold the other end of each connection on the same machine: their slabs count in "kernel" for both
 # servers alike. Phantom clients have no socket: there "kernel" is the server's end alone. Root is needed for those.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 clients=${CLIENTS:-15000} rounds=${ROUNDS:-3} hold_s=${HOLD_S:-10}
 cargo build --release -p roost-gateway -p roost-loadgen
-uws=$(benches/uwebsockets/build.sh)
+uws=$(benches/compare/uwebsockets/build.sh)
 scratch=$(mktemp -d)
 server=
 stop() {
