@@ -1,18 +1,20 @@
-//! `roost-tune`: checks a machine for the number of connections it is to hold, and makes it fit.
+//! `roost-tune`: checks a machine for the number of connections it is to hold, makes it fit, and brings back what was there.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use roost_tuning::{commands, options::Options};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Checks a machine for the connections it is to hold, and tunes it
-///
-/// This version answers --help only; check, plan, apply, verify and rollback come with a later one.
-#[derive(Parser)]
-#[command(name = "roost-tune", version, about, long_about, arg_required_else_help = true)]
-struct Options {}
-
-fn main() {
-    Options::parse();
+fn main() -> ExitCode {
+    match commands::run(Options::parse()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("roost-tune: {error:#}");
+            ExitCode::from(commands::EXIT_SHORT)
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! One setting: what is known of it, and what came out when it was judged.
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{demand::Demand, machine::Machine};
 
 /// Whom a setting concerns, and so who can change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// A process and its children.
@@ -170,4 +171,11 @@ pub struct Finding {
     /// What `apply` would change.
     #[serde(skip)]
     pub changes: Vec<Change>,
+}
+
+impl Finding {
+    /// Whether `apply` would write this file of the kernel for it.
+    pub fn writes(&self, kernel_file: &str) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Kernel { file, .. } if file == kernel_file))
+    }
 }
