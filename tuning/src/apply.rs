@@ -101,13 +101,10 @@ pub fn rollback(machine: &Machine, state: &Path, force: bool) -> Result<Outcome,
             // A folder that others use by now stays.
             let _in_use = fs::remove_dir(machine.path(folder));
         }
-        let made = journal.made_for_state.clone();
         state.clear()?;
-        if !made.is_empty() {
-            state.remove_if_empty();
-            for folder in made.iter().rev() {
-                let _in_use = fs::remove_dir(folder);
-            }
+        state.remove_if_empty();
+        for folder in journal.made_for_state.iter().rev() {
+            let _in_use = fs::remove_dir(folder);
         }
     }
     Ok(outcome)

@@ -63,7 +63,6 @@ pub fn finding(setting: &Setting, machine: &Machine, demand: &Demand) -> Finding
 fn judge(setting: &Setting, machine: &Machine, demand: &Demand) -> Judgement {
     match setting.rule {
         Rule::AtLeast(required) => at_least(machine, setting.name, &required(demand)),
-        Rule::Within(required) => within(machine, setting.name, &required(demand)),
         Rule::Judged(judge) => judge(machine, demand),
     }
 }

@@ -10,6 +10,7 @@ pub mod demand;
 pub mod devices;
 pub mod error;
 pub mod explain;
+pub mod guide;
 pub mod journal;
 pub mod limits;
 pub mod lines;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::{
     plan::Plan,
@@ -24,10 +24,13 @@ pub fn table(findings: &[Finding]) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width);
     table.set_header(["setting", "current", "required", "why", "cost", "scope", "status"]);
+    let narrow = |columns: u16| ColumnConstraint::UpperBoundary(Width::Fixed(columns));
+    let whole = ColumnConstraint::ContentWidth;
+    table.set_constraints([whole, narrow(20), narrow(20), narrow(200), narrow(40), whole, whole]);
     for finding in findings {
         let scope = word(&finding.scope);
         let Finding { setting, current, required, why, cost, status, .. } = finding;
-        table.add_row([*setting, current, required, *why, *cost, &scope, &word(status)]);
+        table.add_row([*setting, current, required, gist(why), gist(cost), &scope, &word(status)]);
     }
     format!("{table}\n")
 }
@@ -87,6 +90,11 @@ pub fn drift(drift: &[Drift]) -> String {
     drift.iter().fold(String::new(), |text, Drift { file, expected, current, meaning }| {
         text + &format!("{file}: {meaning}: {current}, expected {expected}\n")
     })
+}
+
+/// The first sentence: the rest is for `explain` and the guide.
+fn gist(text: &str) -> &str {
+    text.find(". ").map_or(text, |end| &text[..=end])
 }
 
 /// A scope or a status as the reports write it.

@@ -40,8 +40,6 @@ pub enum Status {
 pub enum Rule {
     /// Numbers below `/proc/sys`, each at least as large. No numbers: whatever is there stays.
     AtLeast(fn(&Demand) -> Vec<u64>),
-    /// A first and a last number below `/proc/sys` that must take these in.
-    Within(fn(&Demand) -> Vec<u64>),
     /// Found out by looking.
     Judged(fn(&Machine, &Demand) -> Judgement),
 }

@@ -25,7 +25,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "unit LimitMEMLOCK",
-        stops: true,
+        stops: false,
         scope: Scope::Process,
         rule: Rule::Judged(|machine, demand| unit(machine, demand, "LimitMEMLOCK", ring_bytes(demand))),
         needs: "160 KiB for each ring",
@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "limits.d nofile",
-        stops: true,
+        stops: false,
         scope: Scope::Process,
         rule: Rule::Judged(login),
         needs: "loadgen with kernel sockets: a file for each client and 1,024",
