@@ -15,6 +15,7 @@ use crate::{
     plan::{self, Plan, Write},
     render, script,
     setting::{Finding, Status},
+    size::Sizing,
     verify::{self, Drift},
 };
 
@@ -60,6 +61,11 @@ pub fn run(options: Options) -> anyhow::Result<u8> {
         Command::Apply(common) => Session::new(&common)?.apply(),
         Command::Verify(common) => Session::new(&common)?.verify(),
         Command::Rollback { force, place } => rollback(&place, force),
+        Command::Size { demand, json } => {
+            let sizing = Sizing::of(&demand);
+            say(&if json { pretty(&sizing) } else { sizing.table() })?;
+            Ok(EXIT_OK)
+        }
         Command::Explain { name, common } => Session::new(&common)?.explain(&name),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     machine::Machine,
     places,
     setting::Scope,
+    size,
 };
 
 /// Checks a machine for the connections it is to hold, makes it fit, and brings back what was there
@@ -49,6 +50,15 @@ pub enum Command {
         /// See [`Place`].
         #[command(flatten)]
         place: Place,
+    },
+    /// Reckon what a messenger of a given size takes (docs/CAPACITY.md)
+    Size {
+        /// See [`size::Demand`].
+        #[command(flatten)]
+        demand: size::Demand,
+        /// Report as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Say what is known of a setting, or why a piece of advice is refused
     Explain {
