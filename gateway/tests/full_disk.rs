@@ -12,7 +12,7 @@ use std::{
 use roost_client::{Client, Credentials, harness::gateway_binary, send_to};
 use roost_proto::{
     codec::Encoding,
-    v1::{Ack, Code, Sent, server_frame},
+    v1::{Ack, Code, Error, Sent, server_frame},
 };
 
 const ALICE: u64 = 1;
@@ -77,12 +77,12 @@ impl Drop for Confined {
     }
 }
 
-/// Sent, or the code of the Error.
-fn offer(client: &mut Client, client_id: u32) -> Result<Sent, Code> {
+/// Sent, or the Error.
+fn offer(client: &mut Client, client_id: u32) -> Result<Sent, Error> {
     let id = client.ask(send_to(BOB, &client_id.to_be_bytes(), &vec![7; 60_000])).expect("sent");
     match client.answer(id).expect("answered").body {
         Some(server_frame::Body::Sent(sent)) => Ok(*sent),
-        Some(server_frame::Body::Error(error)) => Err(error.code.as_known().expect("a known code")),
+        Some(server_frame::Body::Error(error)) => Err(*error),
         other => panic!("neither Sent nor Error but {other:?}"),
     }
 }
@@ -99,12 +99,12 @@ fn a_full_disk_accepts_nothing_loses_nothing_and_recovers_by_itself() {
     let refused = loop {
         match offer(&mut alice, next) {
             Ok(sent) => accepted.push(sent.id),
-            Err(code) => break code,
+            Err(error) => break error,
         }
         next += 1;
         assert!(next < 1_000, "60 MB do not fit a disk of {DISK}");
     };
-    assert_eq!(refused, Code::UNAVAILABLE);
+    assert_eq!(refused.code, Code::UNAVAILABLE);
     // Everything else goes on: known users come and go, what was stored is delivered.
     let mut bob = gateway.connect(BOB);
     let (first, message) = bob.message().expect("delivered");
@@ -115,8 +115,11 @@ fn a_full_disk_accepts_nothing_loses_nothing_and_recovers_by_itself() {
     let after = loop {
         match offer(&mut alice, next) {
             Ok(sent) => break sent,
-            // Who asks again without a pause reaches the limit of a user meanwhile.
-            Err(code) => assert!(matches!(code, Code::UNAVAILABLE | Code::RATE_LIMITED), "{code:?}"),
+            Err(error) => {
+                assert_eq!(error.code, Code::UNAVAILABLE, "{error:?}");
+                // As it is asked to, or it would come to the limit of a user.
+                std::thread::sleep(Duration::from_millis(error.retry_after_ms.into()));
+            }
         }
         assert!(Instant::now() < deadline, "the store comes back when there is room");
     };

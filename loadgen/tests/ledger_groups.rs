@@ -155,6 +155,20 @@ fn a_server_may_step_over_ones_own_messages_but_not_back() {
 }
 
 #[test]
+fn a_server_may_not_step_over_what_came_and_was_not_acknowledged() {
+    let plan = plan();
+    let (last, _) = last_two(&plan);
+    let mut ledger = exchanged(&plan, |client, index| client != 0 || index == last);
+    ledger.welcomed(0, seq(last) - 1, 99);
+    assert_eq!(ledger.counted().violations, 0);
+    ledger.welcomed(0, seq(last), 99);
+    assert_eq!(ledger.counted().violations, 1);
+    ledger.acknowledged(0, seq(last));
+    ledger.welcomed(0, seq(last) + 1, 99);
+    assert_eq!(ledger.counted().violations, 1);
+}
+
+#[test]
 fn the_same_place_twice_in_a_session_is_doubled() {
     let plan = plan();
     let (last, _) = last_two(&plan);

@@ -57,6 +57,8 @@ struct Cursor {
     last_seq: u64,
     /// The highest place this device ever acknowledged.
     acknowledged: u64,
+    /// The first place that came, in any session, since it last acknowledged something; 0 where none did.
+    open: u64,
 }
 
 /// What a delivery turned out to be.
@@ -176,9 +178,10 @@ impl Ledger {
             cursor.acknowledged = acknowledged;
             self.store_was_used |= head > 0;
         }
-        // The server may have missed our last acknowledgement, but not forget one it reported, nor invent one: in groups it steps over
-        // our own messages by itself, and what it were to step over besides would be lost.
-        let invented = acknowledged > cursor.acknowledged && self.groups.is_none();
+        // The server may have missed our last acknowledgement, but not forget one it reported, nor invent one. In groups it steps over
+        // our own messages by itself, though not over what came to us; what else it were to step over would be lost.
+        let steps_over = self.groups.is_some() && (cursor.open == 0 || acknowledged < cursor.open);
+        let invented = acknowledged > cursor.acknowledged && !steps_over;
         if acknowledged < cursor.floor || invented {
             self.tally.violations += 1;
         }
@@ -191,6 +194,7 @@ impl Ledger {
     pub fn acknowledged(&mut self, client: u32, seq: u64) {
         let cursor = self.cursors.entry(client).or_default();
         cursor.acknowledged = cursor.acknowledged.max(seq);
+        cursor.open = 0;
     }
 
     /// An event arrived; call it before looking at what the event holds. False where its place in the stream does not
@@ -202,6 +206,9 @@ impl Ledger {
             return false;
         }
         cursor.last_seq = seq;
+        if cursor.open == 0 || seq < cursor.open {
+            cursor.open = seq;
+        }
         true
     }
 
