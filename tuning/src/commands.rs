@@ -12,6 +12,7 @@ use crate::{
     explain::{self, Answer},
     machine::Machine,
     options::{Command, Common, Options, Place},
+    places,
     plan::{self, Plan, Write},
     render, script,
     setting::{Finding, Status},
@@ -147,7 +148,7 @@ impl<'a> Session<'a> {
         if self.common.place.json {
             return self.json("apply", code, &findings, Some(&plan.writes), None, Some(&failed));
         }
-        let wrote = format!("{} written, {} failed\n", done.len(), failed.len());
+        let wrote = format!("{} written, {} failed\n{}", done.len(), failed.len(), reload(&done));
         say(&(wrote + &render::summary(&findings)))?;
         complain(&failed);
         Ok(code)
@@ -223,7 +224,7 @@ fn rollback(place: &Place, force: bool) -> anyhow::Result<u8> {
     let text = if done.is_empty() && failed.is_empty() {
         "nothing to roll back\n".to_owned()
     } else {
-        done.iter().fold(String::new(), |text, file| text + "restored " + file + "\n")
+        done.iter().fold(String::new(), |text, file| text + "restored " + file + "\n") + &reload(&done)
     };
     say(&text)?;
     complain(&failed);
@@ -238,6 +239,16 @@ fn beyond_apply(findings: &[Finding]) -> String {
         lift.as_ref().map(|lift| format!("not by apply: {setting}: {current}, required {required}: {lift}\n"))
     };
     left.filter_map(line).collect()
+}
+
+/// What else has to be done once a unit's drop-in has changed.
+fn reload(done: &[String]) -> String {
+    let units = done.iter().any(|file| file == places::UNIT_DROP_IN);
+    if units {
+        "next: systemctl daemon-reload, and restart roost-gateway\n".to_owned()
+    } else {
+        String::new()
+    }
 }
 
 fn check_root(machine: &Machine) -> anyhow::Result<()> {

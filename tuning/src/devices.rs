@@ -52,9 +52,7 @@ pub fn few_queues(machine: &Machine) -> Vec<Device> {
 pub fn packet_steering(machine: &Machine) -> Judgement {
     let files = queue_files(machine, few_queues(machine), "rx", "rps_cpus");
     let all = mask(machine.processors());
-    each(machine, files, "none", "a mask of processors", &all, |text| {
-        text.contains(|digit| !matches!(digit, '0' | ','))
-    })
+    each(machine, &files, &all, |text| text.contains(|digit| !matches!(digit, '0' | ',')))
 }
 
 /// Receive flow steering: the flows of each queue.
@@ -63,9 +61,7 @@ pub fn flow_steering(machine: &Machine, flows: u64) -> Judgement {
     let most = devices.iter().map(|device| device.receive).max().unwrap_or(1).max(1) as u64;
     let share = (flows / most).max(1);
     let files = queue_files(machine, devices, "rx", "rps_flow_cnt");
-    each(machine, files, "fewer", &share.to_string(), &share.to_string(), |text| {
-        text.parse().is_ok_and(|count: u64| count >= share)
-    })
+    each(machine, &files, &share.to_string(), |text| text.parse().is_ok_and(|count: u64| count >= share))
 }
 
 /// Transmit packet steering: which processors send by which of several queues.
@@ -131,24 +127,16 @@ fn queue_files(machine: &Machine, devices: Vec<Device>, direction: &str, file: &
 }
 
 /// Judges files that shall all be `set`, and be given `value` where they are not.
-fn each(
-    machine: &Machine,
-    files: Vec<String>,
-    current: &str,
-    required: &str,
-    value: &str,
-    set: impl Fn(&str) -> bool,
-) -> Judgement {
-    if files.is_empty() {
-        return Judgement::absent("no device with few queues");
-    }
-    let missing: Vec<String> =
-        files.into_iter().filter(|file| !machine.text(file).is_some_and(|text| set(&text))).collect();
-    let Some(first) = missing.first() else { return Judgement::ok("set", required) };
-    let lift = format!("echo {value} > {first}");
-    let change = |file: String| Change::Kernel { file, value: value.to_owned() };
-    let changes = missing.iter().cloned().map(change).collect();
-    Judgement::short(current, required, lift).changing(changes)
+fn each(machine: &Machine, files: &[String], value: &str, set: impl Fn(&str) -> bool) -> Judgement {
+    let Some(first) = files.first() else { return Judgement::absent("no device with few queues") };
+    let current = |file: &String| machine.text(file).unwrap_or_default();
+    let Some(missing) = files.iter().find(|file| !set(&current(file))) else {
+        return Judgement::ok(current(first), value);
+    };
+    let lift = format!("echo {value} > {missing}");
+    let change = |file: &String| Change::Kernel { file: file.clone(), value: value.to_owned() };
+    let changes = files.iter().filter(|file| !set(&current(file))).map(change).collect();
+    Judgement::short(current(missing), value, lift).changing(changes)
 }
 
 /// The mask of the first `processors` processors, as the kernel writes it: hexadecimal, commas between words of 32 bits.

@@ -38,11 +38,12 @@ pub const MAPPINGS_PER_RING: u64 = 8;
 /// Mappings of a process besides: libraries, threads, the store's files, the allocator.
 pub const MAPPINGS_BASE: u64 = 8_192;
 
-/// Bytes a client on a kernel socket costs the machine that generates the load, both of its own: a socket as the gateway's, and
-/// its buffers and state.
-pub const KERNEL_CLIENT_BYTES: u64 = 9_000;
-/// Bytes a phantom costs it, its flight included (docs/decisions/0007-phantom-clients.md: 24 at rest).
-pub const PHANTOM_BYTES: u64 = 64;
+/// Bytes a client on a kernel socket costs the machine that generates the load: 10,764 of the generator's memory (growth of its
+/// RSS from `roost-loadgen idle` with 5,000 to one with 15,000 clients) and 4,333 of the kernel's (docs/MEMORY.md: both ends
+/// less the server's).
+pub const KERNEL_CLIENT_BYTES: u64 = 15_100;
+/// Bytes a phantom costs it at rest, at most (docs/decisions/0007-phantom-clients.md).
+pub const PHANTOM_BYTES: u64 = 32;
 /// Ports a source address has for connections to one destination: 1,024 to 65,535.
 pub const PORTS: u64 = 64_512;
 

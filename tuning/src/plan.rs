@@ -134,6 +134,12 @@ impl Config {
         }
         let text = store::save(&machine.path(self.file))?.map_or_else(String::new, |saved| saved.text);
         let mut lines = Lines::parse(self.syntax, &text);
+        if self.syntax == Syntax::Unit
+            && text.lines().any(|line| line.starts_with('[') && line.trim() != "[Service]")
+        {
+            let is = "has other sections than [Service]";
+            return Err(Error::Strange { path: machine.path(self.file), is });
+        }
         for (key, value) in new {
             lines.raise(&key, &value);
         }

@@ -1,5 +1,7 @@
 //! What `io_uring` of the running kernel does: each set-up flag, registration and operation that the gateway uses.
 
+use std::io;
+
 use io_uring::{IoUring, Probe, opcode};
 
 use crate::limits;
@@ -15,15 +17,30 @@ pub const OPERATIONS: &[(&str, u8)] = &[
     ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
 ];
 
+/// What the kernel said when it refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its words.
+    pub said: String,
+    /// It was for want of memory that the user may lock: there is `io_uring` all the same.
+    pub for_memory: bool,
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self { for_memory: error.kind() == io::ErrorKind::OutOfMemory, said: error.to_string() }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingProbe {
     /// Whether a ring opens with the gateway's flags, or what the kernel said.
-    pub setup: Result<(), String>,
+    pub setup: Result<(), Refusal>,
     /// Operations and features that are missing, by name.
     pub missing: Vec<&'static str>,
     /// Whether a table of [`limits::RING_PLACES`] direct descriptors is accepted, or what the kernel said.
-    pub table: Result<(), String>,
+    pub table: Result<(), Refusal>,
 }
 
 impl RingProbe {
@@ -39,12 +56,12 @@ impl RingProbe {
         {
             Ok(ring) => ring,
             Err(error) => {
-                let said = error.to_string();
-                return Self { setup: Err(said.clone()), missing: Vec::new(), table: Err(said) };
+                let refusal = Refusal::from(error);
+                return Self { setup: Err(refusal.clone()), missing: Vec::new(), table: Err(refusal) };
             }
         };
         let table = ring.submitter().register_files_sparse(limits::RING_PLACES as u32);
-        Self { setup: Ok(()), missing: missing(&ring), table: table.map_err(|error| error.to_string()) }
+        Self { setup: Ok(()), missing: missing(&ring), table: table.map_err(Refusal::from) }
     }
 }
 

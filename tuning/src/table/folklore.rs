@@ -27,7 +27,7 @@ pub const FOLKLORE: &[Folklore] = &[
         says: "Set tcp_tw_recycle=1 to get rid of sockets in TIME-WAIT.",
         why_not: "It dropped SYNs whose timestamp ran backwards, and behind one NAT address every phone has a clock of its own: \
                   clients could not connect, at random. Linux 4.12 removed it; the file is not there any more.",
-        instead: "Nothing. TIME-WAIT costs 250 bytes for a minute, and a server whose clients close first has none.",
+        instead: "Nothing. TIME-WAIT costs 256 bytes for a minute, and a server whose clients close first has none.",
         source: "man 7 tcp; 'Coping with the TCP TIME-WAIT state on busy Linux servers' (V. Bernat)",
     },
     Folklore {
@@ -70,7 +70,7 @@ pub const FOLKLORE: &[Folklore] = &[
         name: "vm.overcommit_memory=1",
         aliases: &["vm.overcommit_memory", "vm.overcommit", "overcommit"],
         says: "Set vm.overcommit_memory=1 so that mappings never fail.",
-        why_not: "The gateway maps what it uses, in blocks of 0.9 MB, and 0 never refused it one. With 1 the first sign of a machine \
+        why_not: "With 0 the kernel refuses only what can never fit, and the gateway maps blocks of 0.9 MB as it needs them. With 1 the first sign of a machine \
                   that is too small is the out-of-memory killer.",
         instead: "0, the default. 2 is reported, because allocators fail under it.",
         source: "kernel: Documentation/mm/overcommit-accounting.rst",

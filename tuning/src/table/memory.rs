@@ -16,7 +16,8 @@ pub const SETTINGS: &[Setting] = &[
         stops: true,
         scope: Scope::Host,
         rule: Rule::Judged(total),
-        needs: "gateway: 4,350 bytes a connection, and 2 GiB for traffic and the system (of a small machine a quarter)",
+        needs: "gateway: 4,350 bytes a connection; loadgen: 15,100 a client with kernel sockets, 32 a phantom; and 2 GiB for traffic and the system \
+                (of a small machine a quarter)",
         why: "What an idle session takes, kernel and gateway together, measured up to five million. Kernel memory is not swapped: \
               what is missing is taken from the page cache, and then the out-of-memory killer comes.",
         cost: "Memory.",
@@ -58,7 +59,7 @@ pub const SETTINGS: &[Setting] = &[
         needs: "gateway: 8 for each ring and 8,192 besides",
         why: "Rings, their buffers and the slab's blocks are mappings. The default is enough for ten million; this entry finds \
               machines where it was lowered.",
-        cost: "About 200 bytes for each mapping in use.",
+        cost: "192 bytes and its place in a tree for each mapping in use.",
         source: "kernel: Documentation/admin-guide/sysctl/vm.rst; docs/decisions/0006-several-rings.md",
     },
     Setting {

@@ -27,7 +27,7 @@ pub const SETTINGS: &[Setting] = &[
         needs: "connections and a quarter, where the module is loaded",
         why: "When the table is full, packets of new connections are dropped without an answer ('nf_conntrack: table full'). \
               Better than a large table is none: a notrack rule for the gateway's port.",
-        cost: "About 320 bytes of kernel memory for each tracked connection, which docs/MEMORY.md does not count.",
+        cost: "256 bytes of kernel memory for each tracked connection, and its extensions, which docs/MEMORY.md does not count.",
         source: CONNTRACK,
     },
     Setting {

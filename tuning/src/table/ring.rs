@@ -4,7 +4,7 @@ use crate::{
     demand::Demand,
     limits,
     machine::Machine,
-    probe::{OPERATIONS, RingProbe},
+    probe::{OPERATIONS, Refusal, RingProbe},
     setting::{Judgement, Rule, Scope, Setting, Status},
     table::units,
 };
@@ -45,7 +45,7 @@ pub const SETTINGS: &[Setting] = &[
         rule: Rule::Judged(|machine, demand| {
             probed(machine, demand, |probe| match &probe.setup {
                 Ok(()) => Judgement::ok("opens", "a ring opens"),
-                Err(said) => refused(said, "a ring opens"),
+                Err(refusal) => refused(refusal, "a ring opens"),
             })
         }),
         needs: "a ring with SINGLE_ISSUER, DEFER_TASKRUN, TASKRUN_FLAG, SUBMIT_ALL and CQSIZE opens",
@@ -71,8 +71,8 @@ pub const SETTINGS: &[Setting] = &[
         rule: Rule::Judged(|machine, demand| {
             probed(machine, demand, |probe| match &probe.table {
                 Ok(()) => Judgement::ok(limits::RING_PLACES.to_string(), limits::RING_PLACES.to_string()),
-                Err(said) => Judgement::short(
-                    said,
+                Err(refusal) => Judgement::short(
+                    &refusal.said,
                     limits::RING_PLACES.to_string(),
                     format!("raise RLIMIT_NOFILE to {} or more", limits::RING_PLACES),
                 ),
@@ -92,7 +92,7 @@ pub const SETTINGS: &[Setting] = &[
         why: "The kernel charges the memory of rings to the user as locked memory and refuses the next ring with ENOMEM: 55 \
               rings of 16,384 connections under the usual 8 MiB.",
         cost: "The user may lock so much memory.",
-        source: "measured on Linux 6.18, docs/TUNING_EXAMPLE.md; man 7 io_uring; man 7 capabilities",
+        source: "measured on Linux 6.18, docs/TUNING_EXAMPLE.md; liburing issue 1408 'io_uring_setup fails with ENOMEM'; man 7 capabilities",
     },
 ];
 
@@ -138,14 +138,24 @@ fn probed(machine: &Machine, demand: &Demand, judge: impl Fn(&RingProbe) -> Judg
 fn operations(probe: &RingProbe) -> Judgement {
     let all = format!("all {}", OPERATIONS.len());
     match &probe.setup {
-        Err(said) => refused(said, &all),
+        Err(refusal) => refused(refusal, &all),
         Ok(()) if probe.missing.is_empty() => Judgement::ok(&all, &all),
-        Ok(()) => refused(&format!("without {}", probe.missing.join(", ")), &all),
+        Ok(()) => {
+            let said = format!("without {}", probe.missing.join(", "));
+            refused(&Refusal { said, for_memory: false }, &all)
+        }
     }
 }
 
-fn refused(said: &str, required: &str) -> Judgement {
-    Judgement::short(said, required, "a newer kernel, or a seccomp profile that allows io_uring")
+fn refused(refusal: &Refusal, required: &str) -> Judgement {
+    if refusal.for_memory {
+        return Judgement::short(
+            &refusal.said,
+            required,
+            "raise RLIMIT_MEMLOCK, or end what else of this user has rings",
+        );
+    }
+    Judgement::short(&refusal.said, required, "a newer kernel, or a seccomp profile that allows io_uring")
         .status(Status::Unsupported)
 }
 

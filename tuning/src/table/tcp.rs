@@ -31,7 +31,7 @@ pub const SETTINGS: &[Setting] = &[
         needs: "as somaxconn where tcp_syncookies is 0, else as it is",
         why: "The listener's backlog bounds half-open connections; this number counts only without SYN cookies, where new SYNs \
               are dropped when three quarters of it are used.",
-        cost: "A request socket of 300 bytes for each half-open connection.",
+        cost: "A request socket of 320 bytes for each half-open connection.",
         source: IP_SYSCTL,
     },
     Setting {
@@ -99,7 +99,7 @@ pub const SETTINGS: &[Setting] = &[
         needs: "as it is",
         why: "Bounds sockets in TIME-WAIT; beyond it they end early, which harms a server little. Clients close first, so they \
               wait, not the gateway.",
-        cost: "About 250 bytes for each socket in TIME-WAIT.",
+        cost: "256 bytes for each socket in TIME-WAIT.",
         source: IP_SYSCTL,
     },
     Setting {
@@ -162,7 +162,7 @@ pub const SETTINGS: &[Setting] = &[
         rule: Rule::Judged(established),
         needs: "half the connections, as a power of two",
         why: "Buckets of the hash table every packet's socket is looked up in; the kernel makes at most 524,288 by itself. With \
-              ten million connections each look-up would walk 20 to 40 sockets, a cache miss each.",
+              ten million connections its chains are 20 to 40 sockets long, and each that is passed is a cache miss.",
         cost: "8 bytes a bucket: 64 MiB for ten million connections.",
         source: "kernel: Documentation/admin-guide/kernel-parameters.txt (thash_entries); Documentation/networking/ip-sysctl.rst",
     },

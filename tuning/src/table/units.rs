@@ -32,7 +32,7 @@ pub const SETTINGS: &[Setting] = &[
         why: "Since Linux 6.14 the memory of rings is charged to the user as locked memory. With the usual 8 MiB a gateway \
               without CAP_IPC_LOCK opens 55 rings: 901,120 connections, whatever the memory.",
         cost: "The gateway's user may lock so much memory, which cannot be swapped.",
-        source: "measured on Linux 6.18, docs/TUNING_EXAMPLE.md; man 7 io_uring; man 2 getrlimit (RLIMIT_MEMLOCK)",
+        source: "measured on Linux 6.18, docs/TUNING_EXAMPLE.md; liburing issue 1408 'io_uring_setup fails with ENOMEM'; man 2 getrlimit (RLIMIT_MEMLOCK)",
     },
     Setting {
         name: "unit TasksMax",

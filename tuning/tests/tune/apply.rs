@@ -187,6 +187,13 @@ fn strange_files_stop_it_before_anything_is_changed() {
     assert_eq!(tree.snapshot(), before);
 
     let tree = Tree::stock();
+    tree.write(DROP_IN, "[Unit]\nAfter=postgresql.service\n[Service]\nLimitCORE=0\n");
+    let before = tree.snapshot();
+    let applied = tree.tune("apply", &["--connections", "1M"]);
+    assert!(applied.stderr.contains("has other sections than [Service]"), "{applied:?}");
+    assert_eq!(tree.snapshot(), before);
+
+    let tree = Tree::stock();
     tree.write("var/lib/roost-tune/journal.json", "{\"version\": 99}\n");
     let before = tree.snapshot();
     for command in ["apply", "rollback", "verify"] {

@@ -189,6 +189,47 @@ fn what_is_not_there_does_not_apply() {
 }
 
 #[test]
+fn queues_are_spread_over_the_processors_there_are() {
+    let tree = Tree::stock();
+    // 40 processors: masks have a comma; the queues of one card, their interrupts all on one processor.
+    tree.write("sys/devices/system/cpu/online", "0-39\n");
+    for irq in ["50", "51"] {
+        tree.write(&format!("sys/class/net/eth0/device/msi_irqs/{irq}"), "msix\n");
+        tree.write(&format!("proc/irq/{irq}/effective_affinity_list"), "3\n");
+    }
+    let (_, report) = tree.report("plan", &[]);
+    assert_eq!(row(&report, "nic queues")["current"], "eth0: 2 rx, 2 tx");
+    assert_eq!(row(&report, "rps")["required"], "ff,ffffffff");
+    let interrupts = row(&report, "irq affinity");
+    assert_eq!(
+        (&interrupts["status"], &interrupts["current"]),
+        (&"short".into(), &"eth0: all on processor 3".into())
+    );
+    let writes = report["writes"].as_array().expect("writes");
+    let after = |file: &str| {
+        let write =
+            writes.iter().find(|write| write["file"].as_str().is_some_and(|name| name.ends_with(file)));
+        write.unwrap_or_else(|| panic!("{file} in {writes:?}"))["after"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(
+        (after("tx-0/xps_cpus"), after("tx-1/xps_cpus")),
+        ("55,55555555\n".into(), "aa,aaaaaaaa\n".into())
+    );
+    assert_eq!(after("rx-1/rps_flow_cnt"), "16384\n");
+    tree.write("proc/irq/51/effective_affinity_list", "4\n");
+    let (_, report) = tree.report("check", &[]);
+    assert_eq!(row(&report, "irq affinity")["status"], "ok");
+
+    // A mask that somebody chose stays, and a queue for each processor needs none.
+    tree.write("sys/class/net/eth0/queues/rx-0/rps_cpus", "00,0000000f\n");
+    let (_, report) = tree.report("plan", &[]);
+    let planned = report["writes"].to_string();
+    assert!(!planned.contains("rx-0/rps_cpus") && planned.contains("rx-1/rps_cpus"), "{planned}");
+    tree.write("sys/devices/system/cpu/online", "0-1\n");
+    assert_eq!(row(&tree.report("check", &[]).1, "rps")["status"], "absent");
+}
+
+#[test]
 fn clocks_and_drops_are_looked_at() {
     let tree = Tree::stock();
     let clock = "sys/devices/system/clocksource/clocksource0/current_clocksource";

@@ -1,6 +1,11 @@
-//! The real kernel, in a network namespace made for the test: settings really change there, come back, and the host keeps its own.
+//! The real kernel: in a network namespace made for the test settings really change and come back, and the host keeps its own; and what a user
+//! without rights is told.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::common::{Ran, row};
 
 /// Reads of the namespace before, after apply and after rollback, with what the tool said between.
 const SCRIPT: &str = r#"
@@ -56,4 +61,41 @@ fn a_namespace_is_tuned_and_brought_back() {
     assert_eq!(text.lines().collect::<Vec<_>>(), expected, "{said}");
     assert!(said.contains("was written in network namespace net:["), "{said}");
     assert_eq!(host(), before, "the host keeps its own");
+}
+
+#[test]
+fn a_user_without_rights_is_told_what_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The build's folder may be closed to others.
+    let tune = folder.path().join("roost-tune");
+    fs::copy(env!("CARGO_BIN_EXE_roost-tune"), &tune).expect("copied");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set");
+    let Some(check) = as_nobody(&tune, &["check", "--connections", "5M", "--json"]) else {
+        eprintln!("left out: no right to become another user");
+        return;
+    };
+    let report: Value = serde_json::from_str(&check.stdout).expect("JSON");
+    // 64 KiB of locked memory are not enough for one ring where rings are charged, and no reason to call io_uring unsupported.
+    let charged = roost_tuning::Machine::this().kernel() >= Some((6, 14));
+    let memory = row(&report, "RLIMIT_MEMLOCK");
+    assert_eq!(memory["status"], if charged { "short" } else { "ok" }, "{memory}");
+    let setup = row(&report, "io_uring set-up");
+    if row(&report, "kernel.io_uring_disabled")["status"] == "ok" && setup["status"] != "unsupported" {
+        assert_eq!(setup["status"], if charged { "short" } else { "ok" }, "{setup}");
+    }
+
+    let apply =
+        as_nobody(&tune, &["apply", "--connections", "5M", "--state", "/var/lib/roost-tune-of-a-test"]);
+    let apply = apply.expect("as before");
+    assert!(apply.code == 1 && apply.stderr.contains("run it as root"), "{apply:?}");
+    assert!(apply.stdout.contains("write /proc/sys/"), "the plan is shown first: {apply:?}");
+}
+
+/// The binary without any right and with 64 KiB of locked memory; `None` where this test may not give up its own.
+fn as_nobody(tune: &Path, arguments: &[&str]) -> Option<Ran> {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "prlimit"]);
+    command.args(["--memlock=65536:65536"]).arg(tune).args(arguments);
+    let ran = Ran::from(command.output().ok()?);
+    (!ran.stderr.starts_with("setpriv:")).then_some(ran)
 }
