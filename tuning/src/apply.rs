@@ -13,8 +13,10 @@ use crate::{
 /// What became of a plan or of a journal.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Files that were changed, in order.
+    /// Files that were changed, in order, each once.
     pub done: Vec<String>,
+    /// Those of them that are not there any more, because they were not there before.
+    pub removed: Vec<String>,
     /// What did not work; the rest was done all the same.
     pub failed: Vec<String>,
 }
@@ -91,7 +93,12 @@ pub fn rollback(machine: &Machine, state: &Path, force: bool) -> Result<Outcome,
     journal.check_namespace(machine, &state)?;
     for changed in journal.changed.iter().rev() {
         match bring_back(machine, changed, force) {
-            Ok(true) => outcome.done.push(changed.file.clone()),
+            Ok(true) => {
+                outcome.done.push(changed.file.clone());
+                if changed.before.is_none() {
+                    outcome.removed.push(changed.file.clone());
+                }
+            }
             Ok(false) => {}
             Err(why) => outcome.failed.push(why),
         }

@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
         if !self.common.place.json {
             say(&render::plan(&plan))?;
         }
-        let Outcome { done, failed } =
+        let Outcome { done, failed, .. } =
             apply::apply(&self.machine, &plan, &self.common.place.state(), &mut || {})?;
         // What the kernel made of it counts, not what was written.
         let findings = self.findings();
@@ -212,11 +212,12 @@ impl<'a> Session<'a> {
 fn rollback(place: &Place, force: bool) -> anyhow::Result<u8> {
     let machine = place.machine();
     check_root(&machine)?;
-    let Outcome { done, failed } = apply::rollback(&machine, &place.state(), force)?;
+    let Outcome { done, removed, failed } = apply::rollback(&machine, &place.state(), force)?;
     let code = if failed.is_empty() { EXIT_OK } else { EXIT_SHORT };
     if place.json {
         let report = serde_json::json!({
-            "command": "rollback", "root": machine.root(), "exit_code": code, "restored": done, "failed": failed,
+            "command": "rollback", "root": machine.root(), "exit_code": code, "restored": done, "removed": removed,
+            "failed": failed,
         });
         say(&pretty(&report))?;
         return Ok(code);
@@ -224,7 +225,8 @@ fn rollback(place: &Place, force: bool) -> anyhow::Result<u8> {
     let text = if done.is_empty() && failed.is_empty() {
         "nothing to roll back\n".to_owned()
     } else {
-        done.iter().fold(String::new(), |text, file| text + "restored " + file + "\n") + &reload(&done)
+        let verb = |file| if removed.contains(file) { "removed " } else { "restored " };
+        done.iter().fold(String::new(), |text, file| text + verb(file) + file + "\n") + &reload(&done)
     };
     say(&text)?;
     complain(&failed);

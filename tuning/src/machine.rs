@@ -149,6 +149,14 @@ impl Machine {
         self.capabilities() & CAP_SYS_ADMIN != 0
     }
 
+    /// Whether the process is in a group, by its number: `Gid` and `Groups` of `proc_pid_status(5)`.
+    pub fn is_in_group(&self, group: u64) -> bool {
+        let status = self.text(format!("/proc/{}/status", self.process())).unwrap_or_default();
+        let lines =
+            status.lines().filter_map(|line| line.strip_prefix("Gid:").or(line.strip_prefix("Groups:")));
+        lines.flat_map(str::split_whitespace).any(|word| word.parse() == Ok(group))
+    }
+
     /// What `io_uring` does here; `None` for a copy of a machine's files.
     pub fn probe(&self) -> Option<&RingProbe> {
         self.probe.get_or_init(|| self.is_live().then(RingProbe::of_this_kernel)).as_ref()

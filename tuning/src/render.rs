@@ -32,7 +32,7 @@ pub fn table(findings: &[Finding]) -> String {
         let Finding { setting, current, required, why, cost, status, .. } = finding;
         table.add_row([*setting, current, required, gist(why), gist(cost), &scope, &word(status)]);
     }
-    format!("{table}\n")
+    table.trim_fmt() + "\n"
 }
 
 /// How many there are of each status, and what lifts those that are not as required.

@@ -114,7 +114,10 @@ fn disabled(machine: &Machine, demand: &Demand) -> Judgement {
     };
     let allowed = match value {
         0 => true,
-        1 => machine.is_administrator(),
+        1 => {
+            let group = machine.number("kernel.io_uring_group");
+            machine.is_administrator() || group.is_some_and(|group| machine.is_in_group(group))
+        }
         _ => false,
     };
     if allowed {

@@ -34,6 +34,13 @@ fn rollback_leaves_every_byte_mode_and_folder_as_it_was() {
     let back = tree.tune("rollback", &[]);
     assert_eq!(back.code, 0, "{back:?}");
     assert_eq!(tree.snapshot(), before);
+    for line in [
+        format!("restored /{DROP_IN}"),
+        format!("removed /{SYSCTL}"),
+        "next: systemctl daemon-reload".to_owned(),
+    ] {
+        assert!(back.stdout.contains(&line), "{line}: {back:?}");
+    }
     assert_eq!(tree.tune("rollback", &[]).stdout, "nothing to roll back\n");
 }
 

@@ -163,6 +163,12 @@ fn decisions_about_security_are_told_and_not_made() {
     // 1 binds those without CAP_SYS_ADMIN.
     tree.write("proc/sys/kernel/io_uring_disabled", "1\n");
     assert_eq!(row(&tree.report("check", &[]).1, "kernel.io_uring_disabled")["status"], "short");
+    tree.write("proc/sys/kernel/io_uring_group", "-1\n");
+    tree.write("proc/self/status", "Gid:\t7\t7\t7\t7\nGroups:\t8 900 \nCapEff:\t0000000000000000\n");
+    assert_eq!(row(&tree.report("check", &[]).1, "kernel.io_uring_disabled")["status"], "short");
+    tree.write("proc/sys/kernel/io_uring_group", "900\n");
+    assert_eq!(row(&tree.report("check", &[]).1, "kernel.io_uring_disabled")["status"], "ok");
+    tree.write("proc/sys/kernel/io_uring_group", "-1\n");
     tree.write("proc/self/status", "CapEff:\t0000000000200000\n");
     assert_eq!(row(&tree.report("check", &[]).1, "kernel.io_uring_disabled")["status"], "ok");
 }
