@@ -92,6 +92,7 @@ impl Config {
             window_bytes_max: self.window_bytes_max.max(1),
             retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,
             history_ms: u64::from(self.history_days) * limits::DAY_MS,
+            trim_events_max: limits::TRIM_EVENTS_MAX,
         }
     }
 }
@@ -120,4 +121,6 @@ pub struct Rules {
     pub retention_ms: u64,
     /// What was said is kept so long for `HistoryFetch`; 0 for not at all.
     pub history_ms: u64,
+    /// Events that are deleted at once where they must be looked for.
+    pub trim_events_max: usize,
 }

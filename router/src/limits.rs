@@ -22,8 +22,12 @@ pub const ACK_EVENTS_MAX: u64 = 4096;
 pub const CALL_EVENTS_MAX: usize = 256;
 /// Bytes of those events, as above. One larger event is answered alone.
 pub const CALL_BYTES_MAX: usize = 256 * 1024;
-/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with the next.
+/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with Ticks.
 pub const TRIM_EVENTS_MAX: usize = 1024;
+/// Users of a partition with such a rest. More: it goes with the user's next Attach or Ack.
+pub const UNTRIMMED_MAX: usize = 4096;
+/// Of those, as many are gone on with in a Tick.
+pub const UNTRIMMED_AT_ONCE: usize = 2;
 /// Devices of one user. Full: one that was away for the time of retention makes room; where there is none, a further device's
 /// session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;
