@@ -51,7 +51,7 @@ pub struct Limit {
 pub struct UserLimits {
     /// Messages, and publications of keys.
     pub sends: Option<Limit>,
-    /// Commands to groups.
+    /// Commands to groups; one that adds users takes a token more for each 64 of them.
     pub group_operations: Option<Limit>,
     /// Fetches of users' keys.
     pub key_fetches: Option<Limit>,
@@ -59,6 +59,8 @@ pub struct UserLimits {
     pub history_fetches: Option<Limit>,
     /// Typing notices, and changes of whose presence is followed.
     pub signals: Option<Limit>,
+    /// Messages that are said to be read.
+    pub reads: Option<Limit>,
 }
 
 impl Config {

@@ -113,6 +113,8 @@ pub const FEEDS_WATCHED_AT_ONCE: usize = 64;
 /// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
 /// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
 pub const THROTTLE_USERS_MAX: usize = 65_536;
+/// Users that a command adds to a group for each token more that it takes: each costs a write.
+pub const JOINING_A_TOKEN: usize = 64;
 /// The table is in so many parts, each under a lock of its own.
 pub const THROTTLE_PARTS: usize = 16;
 /// A full part is looked through for users without a need at most this often.

@@ -171,7 +171,8 @@ impl Partition {
     /// Where devices are as many as there may be: the one that was away for longest, if nothing waits for it any more.
     fn makes_room(&self, id: UserId, user: &User, today: u32) -> Option<DeviceId> {
         let is_here = |device: &Device| self.sessions.get((id, device.device)).is_some();
-        let gone = user.devices.iter().filter(|device| device.is_gone(today, &self.rules) && !is_here(device));
+        let gone =
+            user.devices.iter().filter(|device| device.is_gone(today, &self.rules) && !is_here(device));
         let oldest = gone.min_by_key(|device| device.seen_day).map(|device| device.device);
         oldest.filter(|_| user.devices.len() >= limits::DEVICES_MAX)
     }
