@@ -10,6 +10,7 @@ use crate::options::{Kind, Options, Scenario};
 use crate::phantom::ground::{self, Ground};
 use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
+use crate::preflight::{self, attribution};
 use crate::progress::Progress;
 use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation};
 use crate::scenario::{Chat, Echo, Idle};
@@ -55,10 +56,11 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
     if let Some(pid) = options.cli.gateway_pid.filter(|&pid| !host::is_alive(pid)) {
         bail!(Usage(format!("--gateway-pid {pid}: there is no such process")));
     }
+    let preflight = preflight::require(&options)?;
     let ground = match options.cli.kind {
         Kind::Phantom => Some(ground::prepare(&mut options)?),
         Kind::Kernel => {
-            check_files(options.cli.clients)?;
+            net::raise_file_limit().context("cannot raise the limit of open files")?;
             None
         }
     };
@@ -74,18 +76,8 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
         plan,
         options,
     });
-    Run::start(shared, before, ground)?.finish()
-}
-
-fn check_files(clients: u32) -> anyhow::Result<()> {
-    let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
-    if u64::from(clients) > fitting {
-        bail!(Usage(format!(
-            "--clients {clients}: this process may open files for {fitting} clients only; raise the hard limit \
-             (ulimit -Hn, LimitNOFILE=) or ask for fewer"
-        )));
-    }
-    Ok(())
+    let report = Run::start(shared, before, ground)?.finish()?;
+    Ok(Report { preflight, ..report })
 }
 
 struct Run {
@@ -98,6 +90,8 @@ struct Run {
     ground: Option<Ground>,
     /// Why the run has to end before its time.
     stopped: Option<String>,
+    /// What the server's process ran out of in the ramp.
+    server_short: Option<String>,
 }
 
 /// What was read at the ends of the measured part.
@@ -129,7 +123,7 @@ impl Run {
                 .context("cannot start a thread")?;
         }
         let progress = Progress::new(shared.options.cli.quiet);
-        Ok(Self { shared, phase, results, progress, before, ground, stopped: None })
+        Ok(Self { shared, phase, results, progress, before, ground, stopped: None, server_short: None })
     }
 
     fn finish(mut self) -> anyhow::Result<Report> {
@@ -173,7 +167,11 @@ impl Run {
             self.collect()?;
             bail!(Usage(reason.clone()));
         }
-        if self.shared.counters.connected.load(Relaxed) > 0 {
+        let connected = self.shared.counters.connected.load(Relaxed);
+        if connected < clients {
+            self.server_short = self.shared.options.cli.gateway_pid.and_then(attribution::of_server);
+        }
+        if connected > 0 {
             return Ok(());
         }
         self.phase.send_replace(Phase::Stop);
@@ -182,6 +180,7 @@ impl Run {
             bail!("the run ended before its time: {reason}");
         }
         let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
+        let reason = self.server_short.as_deref().unwrap_or(reason);
         bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
     }
 
@@ -326,6 +325,8 @@ impl Run {
             report.tcp_hash_buckets = ground.hash_buckets;
             report.tcp = Some(tallies.packets);
         }
+        // Told first: the errors of the clients only follow from it.
+        report.errors.splice(..0, self.server_short.clone().map(|text| (text, report.clients_failed)));
         report.measure(&self.before, &measured.held, connected);
         report.spend(measured.gateway_cpu);
         report.count(&ledger.tally(&shared.plan));

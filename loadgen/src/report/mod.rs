@@ -9,6 +9,7 @@ use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
 use crate::phantom::tcp::Counts;
+use crate::preflight::Finding;
 use crate::run::{Round, Storm};
 use crate::schedule::Plan;
 use hdrhistogram::Histogram;
@@ -244,6 +245,8 @@ pub struct Report {
     pub generator_saturated: bool,
     /// How near its limit the generator was, and why it was there.
     pub saturation: Saturation,
+    /// The limits at both ends, as they were found before the run.
+    pub preflight: Vec<Finding>,
     /// The conditions of --fail-if that held.
     pub fail_if_held: Vec<String>,
     /// Texts of different errors, with the number of each.
