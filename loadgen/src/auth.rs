@@ -61,7 +61,12 @@ impl Credentials {
         if key.is_empty() {
             return Err(format!("--secret-file {} is empty", path.display()));
         }
-        Ok(Self::Token(EncodingKey::from_secret(key)))
+        Ok(Self::with_key(key))
+    }
+
+    /// Tokens signed by this key.
+    pub fn with_key(key: &[u8]) -> Self {
+        Self::Token(EncodingKey::from_secret(key))
     }
 
     /// Whether the server will know a user behind each connection, and speak roost.v1 to it.

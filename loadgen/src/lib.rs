@@ -6,6 +6,7 @@
 //! themselves, over the device of [`tun`].
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod auth;
 pub mod clock;
 pub mod fail_if;
@@ -18,7 +19,6 @@ pub mod net;
 pub mod options;
 pub mod payload;
 pub mod phantom;
-pub mod preflight;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -46,7 +46,8 @@ const FAILED: u8 = 1;
 
 /// The whole program: options in, exit code out.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let program = match Program::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let program = match Program::try_parse_from(&arguments) {
         Ok(program) => program,
         Err(error) => {
             // --help and --version are told here, too; they are no error.
@@ -54,9 +55,12 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { USAGE } else { 0 };
         }
     };
-    match (program.tool, program.run) {
+    match (program.tool, program.run.0) {
         (Some(tool), _) => tool.execute().unwrap_or_else(|error| fail(&error)),
-        (None, Some(cli)) => run_with(cli),
+        (None, Some(mut cli)) => {
+            cli.agents.arguments = arguments.into_iter().skip(1).collect();
+            run_with(cli)
+        }
         (None, None) => complain("a scenario is missing; see --help", USAGE),
     }
 }
@@ -68,9 +72,6 @@ fn run_with(cli: Cli) -> u8 {
         Err(text) => return complain(&text, USAGE),
     };
     let cli = options.cli.clone();
-    if cli.preflight.preflight_only {
-        return preflight_only(&options);
-    }
     let mut report = match run::run(options) {
         Ok(report) => report,
         Err(error) => return fail(&error),
@@ -80,13 +81,6 @@ fn run_with(cli: Cli) -> u8 {
         Ok(()) => code,
         Err(error) => complain(&format!("{error:#}"), FAILED),
     }
-}
-
-/// What stands in the way of a run, without one: 0, or 1 where something is short.
-fn preflight_only(options: &Options) -> u8 {
-    let findings = preflight::check(options);
-    print!("{}", preflight::table(options.cli.clients, &findings));
-    u8::from(findings.iter().any(|finding| finding.status == preflight::Status::Short))
 }
 
 fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<()> {

@@ -35,12 +35,61 @@ pub struct Counters {
     pub received: AtomicU64,
     /// Messages for which the sender got DELIVERED.
     pub receipts: AtomicU64,
+    /// Clients that were connected once in other processes of the same run.
+    pub connected_elsewhere: AtomicU64,
 }
+
+/// Counts that [`Counters::read`] gives.
+pub const COUNTERS: usize = 13;
+/// Where [`Counters::connected`] is among them.
+pub const CONNECTED: usize = 6;
 
 impl Counters {
     /// Adds one.
     pub fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Clients that were connected once in the whole run.
+    pub fn connected_anywhere(&self) -> u64 {
+        self.connected.load(Relaxed) + self.connected_elsewhere.load(Relaxed)
+    }
+
+    /// What happened in this process, for [`Self::follow`]. Answers are read before what they answer, so that none is told without it.
+    pub fn read(&self) -> [u64; COUNTERS] {
+        self.all().map(|counter| counter.load(Relaxed))
+    }
+
+    /// Takes over what another process counted, between two of its readings.
+    pub fn follow(&self, before: &[u64; COUNTERS], now: &[u64; COUNTERS]) {
+        let latest = COUNTERS - 1;
+        for ((counter, before), now) in self.all().into_iter().zip(before).zip(now).take(latest) {
+            // Wrapping: what is open now also falls.
+            counter.fetch_add(now.wrapping_sub(*before), Relaxed);
+        }
+        self.last_connected_us.fetch_max(now[latest], Relaxed);
+    }
+
+    /// All that is counted here; the last is a time, of which the latest counts.
+    fn all(&self) -> [&AtomicU64; COUNTERS] {
+        let Self { connected, ready, failed, open, leaving, dropped, reconnects, last_connected_us, .. } =
+            self;
+        let Self { sent, answered, refused, received, receipts, connected_elsewhere: _, .. } = self;
+        [
+            receipts,
+            received,
+            refused,
+            answered,
+            sent,
+            ready,
+            connected,
+            failed,
+            leaving,
+            open,
+            dropped,
+            reconnects,
+            last_connected_us,
+        ]
     }
 }
 
@@ -105,13 +154,19 @@ impl Meters {
         let full = self.errors.len() >= ERROR_TEXTS_MAX;
         let known = self.errors.iter_mut().find(|(known, _)| known == &text[..end]);
         match known {
-            Some((_, known)) => *known += count,
+            // Saturating: another process may have told it.
+            Some((_, known)) => *known = known.saturating_add(count),
             None if !full => self.errors.push((text[..end].to_owned(), count)),
             None => match self.errors.get_mut(ERROR_TEXTS_MAX) {
-                Some((_, others)) => *others += count,
+                Some((_, others)) => *others = others.saturating_add(count),
                 None => self.errors.push(("other errors".to_owned(), count)),
             },
         }
+    }
+
+    /// An error text of another process, with its number.
+    pub fn take_error(&mut self, text: &str, count: u64) {
+        self.add_errors(text, count);
     }
 
     /// The different error texts with their numbers.
@@ -132,8 +187,8 @@ impl Meters {
             // Both have the same bounds, so that every value of one has a place in the other.
             let _ = mine.add(theirs);
         }
-        self.late += other.late;
-        self.left_late += other.left_late;
+        self.late = self.late.saturating_add(other.late);
+        self.left_late = self.left_late.saturating_add(other.left_late);
         for (text, count) in &other.errors {
             self.add_errors(text, *count);
         }

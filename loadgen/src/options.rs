@@ -1,5 +1,6 @@
 //! What the user asks for (CLI.md, section roost-loadgen), parsed and checked before anything starts.
 
+use crate::agent::{self, AgentArgs};
 use crate::auth::Credentials;
 use crate::fail_if::Condition;
 use crate::limits::{
@@ -9,7 +10,6 @@ use crate::limits::{
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
-use crate::preflight::PreflightOptions;
 use crate::schedule::{Arrivals, PlanParams, To};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
@@ -20,8 +20,7 @@ use std::time::Duration;
 #[derive(Args, Debug, Clone)]
 pub struct Cli {
     /// What the clients do
-    // In the group that tells whether there is a run at all: of a struct with flattened parts, derive puts nothing into it.
-    #[arg(value_enum, group = "Cli")]
+    #[arg(value_enum)]
     pub scenario: Scenario,
     /// The server's WebSocket address; may be left out where a gateway is started
     #[arg(long, value_name = "URL")]
@@ -125,9 +124,6 @@ pub struct Cli {
     /// Where the JSON report goes; - is stdout, and the summary then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// The look at both ends before the start
-    #[command(flatten)]
-    pub preflight: PreflightOptions,
     /// Where the HTML report goes (not in this version)
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -143,6 +139,9 @@ pub struct Cli {
     /// The share of late messages above which the run does not count (exit 98)
     #[arg(long, allow_negative_numbers = true, default_value_t = LAG_SHARE_MAX)]
     pub lag_share_max: f64,
+    /// Agents.
+    #[command(flatten)]
+    pub agents: AgentArgs,
     /// The gateway to start in the phantoms' network namespace, with its options; --listen, --http and --data are added
     #[arg(last = true, value_name = "GATEWAY")]
     pub command: Vec<OsString>,
@@ -249,6 +248,23 @@ impl Options {
     /// # Errors
     /// One line for the user, naming the flag; exit 2.
     pub fn check(cli: Cli) -> Result<Self, String> {
+        let mut options = Self::with_credentials(cli, Credentials::Anonymous)?;
+        let cli = &options.cli;
+        let waiting = |path: &Path| {
+            if !cli.quiet {
+                eprintln!("roost-loadgen: waiting for --secret-file {}", path.display());
+            }
+        };
+        let ready = Duration::from_secs(cli.ready_s);
+        options.credentials = Credentials::load(cli.secret_file.as_deref(), cli.auth, ready, waiting)?;
+        Ok(options)
+    }
+
+    /// The same with credentials that are known already; --secret-file is not read.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn with_credentials(cli: Cli, credentials: Credentials) -> Result<Self, String> {
         if matches!(cli.scenario, Scenario::Slow | Scenario::Mix) {
             return Err(format!(
                 "this version does not have the scenario '{}'; it has idle, echo, chat, group, storm and churn",
@@ -257,6 +273,7 @@ impl Options {
         }
         check_kind(&cli)?;
         check_impairment(&cli)?;
+        agent::check(&cli)?;
         if cli.html.is_some() {
             return Err("this version does not have --html; use --json FILE".into());
         }
@@ -295,13 +312,6 @@ impl Options {
             ));
         }
         let target = Target::parse(cli.url.as_deref().unwrap_or(GATEWAY_URL))?;
-        let waiting = |path: &Path| {
-            if !cli.quiet {
-                eprintln!("roost-loadgen: waiting for --secret-file {}", path.display());
-            }
-        };
-        let ready = Duration::from_secs(cli.ready_s);
-        let credentials = Credentials::load(cli.secret_file.as_deref(), cli.auth, ready, waiting)?;
         Ok(Self { cli, target, credentials })
     }
 

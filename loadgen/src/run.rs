@@ -1,5 +1,6 @@
 //! A run from its beginning to its report: workers, phases, measurements.
 
+use crate::agent::remote::Agents;
 use crate::host::threads::{Busiest, Workers};
 use crate::host::{self, Cpu, Network, Reading};
 use crate::ledger::Ledger;
@@ -10,7 +11,6 @@ use crate::options::{Kind, Options, Scenario};
 use crate::phantom::ground::{self, Ground};
 use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
-use crate::preflight::{self, attribution};
 use crate::progress::Progress;
 use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation};
 use crate::scenario::{Chat, Echo, Idle};
@@ -33,7 +33,7 @@ pub use rounds::{Round, Storm};
 /// How often the phases' conditions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// From the order to start until the start, so that all workers have heard of it.
+/// From the order to start until the start, so that all threads have heard of it.
 const START_AFTER: Duration = Duration::from_millis(50);
 
 /// What had to be refused before anything began.
@@ -56,28 +56,47 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
     if let Some(pid) = options.cli.gateway_pid.filter(|&pid| !host::is_alive(pid)) {
         bail!(Usage(format!("--gateway-pid {pid}: there is no such process")));
     }
-    let preflight = preflight::require(&options)?;
     let ground = match options.cli.kind {
         Kind::Phantom => Some(ground::prepare(&mut options)?),
         Kind::Kernel => {
-            net::raise_file_limit().context("cannot raise the limit of open files")?;
+            // Agents look after their own.
+            if options.cli.agents.agents.is_empty() {
+                check_files(options.cli.clients)?;
+            }
             None
         }
     };
     let plan = Plan::build(options.plan_params()).map_err(Usage)?;
+    let mut agents = Agents::call(&options)?;
     let before = Reading::at_rest(options.cli.gateway_pid);
+    let run_id = rand::rng().random();
+    let mut start_after = Duration::ZERO;
+    if let Some(agents) = &mut agents {
+        agents.brief(&options, run_id, &plan)?;
+        start_after = START_AFTER + agents.notice();
+    }
     let clock = Clock::new();
     let shared = Arc::new(Shared {
-        ramp_begun: clock.now(),
+        ramp_begun: clock.now() + start_after,
         counters: Counters::default(),
         ruled_out: OnceLock::new(),
-        run_id: rand::rng().random(),
+        run_id,
         clock,
         plan,
         options,
     });
-    let report = Run::start(shared, before, ground)?.finish()?;
-    Ok(Report { preflight, ..report })
+    Run::start(shared, before, ground, agents)?.finish()
+}
+
+fn check_files(clients: u32) -> anyhow::Result<()> {
+    let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
+    if u64::from(clients) > fitting {
+        bail!(Usage(format!(
+            "--clients {clients}: this process may open files for {fitting} clients only; raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=) or ask for fewer"
+        )));
+    }
+    Ok(())
 }
 
 struct Run {
@@ -88,10 +107,10 @@ struct Run {
     before: Reading,
     /// What phantoms stand on.
     ground: Option<Ground>,
+    /// What the clients are on, where that is other machines.
+    agents: Option<Agents>,
     /// Why the run has to end before its time.
     stopped: Option<String>,
-    /// What the server's process ran out of in the ramp.
-    server_short: Option<String>,
 }
 
 /// What was read at the ends of the measured part.
@@ -105,10 +124,18 @@ struct Measured {
 }
 
 impl Run {
-    fn start(shared: Arc<Shared>, before: Reading, mut ground: Option<Ground>) -> anyhow::Result<Self> {
+    fn start(
+        shared: Arc<Shared>,
+        before: Reading,
+        mut ground: Option<Ground>,
+        mut agents: Option<Agents>,
+    ) -> anyhow::Result<Self> {
         let (phase, receiver) = watch::channel(Phase::Ramp);
         let (sender, results) = mpsc::channel();
-        let threads = shared.options.cli.threads;
+        let threads = if agents.is_some() { 0 } else { shared.options.cli.threads };
+        if let Some(agents) = &mut agents {
+            agents.start(&shared, &receiver, &sender).context("cannot start a thread")?;
+        }
         let mut queues = ground.as_mut().map(|ground| std::mem::take(&mut ground.queues).into_iter());
         for number in 0..threads {
             let (shared, receiver, sender) = (shared.clone(), receiver.clone(), sender.clone());
@@ -123,7 +150,7 @@ impl Run {
                 .context("cannot start a thread")?;
         }
         let progress = Progress::new(shared.options.cli.quiet);
-        Ok(Self { shared, phase, results, progress, before, ground, stopped: None, server_short: None })
+        Ok(Self { shared, phase, results, progress, before, ground, agents, stopped: None })
     }
 
     fn finish(mut self) -> anyhow::Result<Report> {
@@ -167,11 +194,7 @@ impl Run {
             self.collect()?;
             bail!(Usage(reason.clone()));
         }
-        let connected = self.shared.counters.connected.load(Relaxed);
-        if connected < clients {
-            self.server_short = self.shared.options.cli.gateway_pid.and_then(attribution::of_server);
-        }
-        if connected > 0 {
+        if self.shared.counters.connected.load(Relaxed) > 0 {
             return Ok(());
         }
         self.phase.send_replace(Phase::Stop);
@@ -180,7 +203,6 @@ impl Run {
             bail!("the run ended before its time: {reason}");
         }
         let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
-        let reason = self.server_short.as_deref().unwrap_or(reason);
         bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
     }
 
@@ -197,9 +219,10 @@ impl Run {
         let ready = Reading::take(pid);
         let cpu = (pid.and_then(Cpu::of_server), host::own_cpu_s());
         let workers = Workers::read();
-        let begun = Instant::now() + START_AFTER;
-        self.phase.send_replace(Phase::Run(self.shared.clock.now() + START_AFTER));
-        self.wait("run", duration + START_AFTER, |_| false);
+        let start_after = self.start_after();
+        let begun = Instant::now() + start_after;
+        self.phase.send_replace(Phase::Run(self.shared.clock.now() + start_after));
+        self.wait("run", duration + start_after, |_| false);
         let duration_s = begun.elapsed().as_secs_f64();
         let busiest = workers.busiest(&Workers::read(), duration_s);
         let held = Reading::take(pid);
@@ -212,6 +235,11 @@ impl Run {
             generator_cpu_s: host::own_cpu_s() - cpu.1,
             held: if self.shared.options.stays() { held } else { ready },
         }
+    }
+
+    /// From the order to start until the start, so that all workers have heard of it.
+    fn start_after(&self) -> Duration {
+        START_AFTER + self.agents.as_ref().map_or(Duration::ZERO, Agents::notice)
     }
 
     /// Waits until nothing is on its way any more, then a little longer for what should not come.
@@ -242,6 +270,9 @@ impl Run {
         let end = Instant::now() + longest;
         while !done(&self.shared.counters) && self.stopped.is_none() {
             self.stopped = self.ground.as_mut().and_then(Ground::stopped);
+            if let Some(lost) = self.agents.as_ref().and_then(Agents::lost) {
+                self.stopped = Some(lost);
+            }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -252,17 +283,35 @@ impl Run {
     }
 
     fn collect(&self) -> anyhow::Result<(Meters, Ledger, Tallies)> {
-        let end = Instant::now() + STOP_GRACE + self.ground.as_ref().map_or(Duration::ZERO, |_| STOP_MAX);
+        let phantoms = self.ground.as_ref().map_or(Duration::ZERO, |_| STOP_MAX);
+        let agents = self.agents.as_ref().map_or(Duration::ZERO, Agents::longest);
+        let end = Instant::now() + STOP_GRACE + phantoms + agents;
+        let workers = self.agents.as_ref().map_or(self.shared.options.cli.threads, Agents::len);
         let (mut meters, mut ledger) = (Meters::new(0), Ledger::of(&self.shared.plan));
         let mut tallies = Tallies::default();
-        for _ in 0..self.shared.options.cli.threads {
+        let mut broken = None;
+        for _ in 0..workers {
             let results = self.results.recv_timeout(end.saturating_duration_since(Instant::now())).context(
                 "a worker did not hand in its results; its thread is stuck or could not make a ring",
             )?;
-            let results = results.context("a worker's TUN device is of no use any more")?;
+            // The others hand in all the same: they end in order.
+            let results = match results {
+                Ok(results) => results,
+                Err(error) => {
+                    broken.get_or_insert(error);
+                    continue;
+                }
+            };
             meters.merge(&results.meters);
             ledger.merge(results.ledger);
             tallies += results.tallies;
+        }
+        if let Some(error) = broken {
+            return Err(anyhow::Error::from(error).context(if self.agents.is_some() {
+                "the run ended before its time"
+            } else {
+                "a worker's TUN device is of no use any more"
+            }));
         }
         Ok((meters, ledger, tallies))
     }
@@ -271,7 +320,7 @@ impl Run {
         let shared = &self.shared;
         let (options, counters) = (&shared.options.cli, &shared.counters);
         let connected = counters.connected.load(Relaxed);
-        let missing = u64::from(options.clients) - connected;
+        let missing = u64::from(options.clients).saturating_sub(connected);
         let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
         let late_share =
             if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
@@ -325,11 +374,12 @@ impl Run {
             report.tcp_hash_buckets = ground.hash_buckets;
             report.tcp = Some(tallies.packets);
         }
-        // Told first: the errors of the clients only follow from it.
-        report.errors.splice(..0, self.server_short.clone().map(|text| (text, report.clients_failed)));
         report.measure(&self.before, &measured.held, connected);
         report.spend(measured.gateway_cpu);
         report.count(&ledger.tally(&shared.plan));
+        if let Some(agents) = &self.agents {
+            report.take_agents(agents.reports());
+        }
         if options.scenario == Scenario::Group {
             report.group = Some(GroupReport::of(&shared.plan, report.messages_received, measured.duration_s));
         }
@@ -340,7 +390,8 @@ impl Run {
     }
 }
 
-fn work(
+/// Runs one worker to the end of the run, with a ring of its own, and hands in what it found.
+pub(crate) fn work(
     shared: Arc<Shared>,
     number: u32,
     threads: u32,

@@ -5,6 +5,7 @@ use crate::limits::{DELIVERIES_MAX, MESSAGES_MAX};
 use crate::payload;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 
 /// How the gaps between arrivals are distributed.
@@ -227,6 +228,27 @@ impl Plan {
             self.at_us[at],
             self.params.payload_bytes,
         )
+    }
+
+    /// A digest of the schedule (SHA-256 over its messages and times offline; payloads follow from them and the seed): the same on all
+    /// machines that are to take part in one run.
+    pub fn digest(&self) -> [u8; 32] {
+        let Self { params, at_us, sender, receiver, offline } = self;
+        let mut digest = Sha256::new();
+        digest.update(format!("{params:?}"));
+        for ((at_us, sender), receiver) in at_us.iter().zip(sender).zip(receiver) {
+            digest.update(at_us.to_le_bytes());
+            digest.update(sender.to_le_bytes());
+            digest.update(receiver.to_le_bytes());
+        }
+        for (client, window) in offline.iter().enumerate() {
+            if let Some((from_us, to_us)) = window {
+                digest.update((client as u64).to_le_bytes());
+                digest.update(from_us.to_le_bytes());
+                digest.update(to_us.to_le_bytes());
+            }
+        }
+        digest.finalize().into()
     }
 
     /// Writes the whole schedule, payloads included: two runs with one seed give the same bytes.

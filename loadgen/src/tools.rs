@@ -3,8 +3,9 @@
 mod compare;
 mod diff;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
+use crate::agent::serve::AgentOptions;
 use crate::options::{Cli, EXIT_CODES};
 
 /// Simulated clients for a Roost gateway or any WebSocket server.
@@ -17,7 +18,32 @@ pub struct Program {
     pub tool: Option<Tool>,
     /// A run.
     #[command(flatten)]
-    pub run: Option<Cli>,
+    pub run: Run,
+}
+
+/// The options of a run, where one is asked for. clap's own `Option` forgets a struct that others are flattened into.
+#[derive(Debug)]
+pub struct Run(pub Option<Cli>);
+
+impl Args for Run {
+    fn augment_args(command: Command) -> Command {
+        Cli::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Cli::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Run {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        matches.contains_id("scenario").then(|| Cli::from_arg_matches(matches)).transpose().map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// What the program does besides runs.
@@ -27,6 +53,8 @@ pub enum Tool {
     Compare(compare::Compare),
     /// Compares the JSON reports of two runs
     Diff(diff::Diff),
+    /// Does the runs of a coordinator (a run with --agents), one after the other, until it is ended
+    Agent(AgentOptions),
 }
 
 impl Tool {
@@ -38,6 +66,7 @@ impl Tool {
         match self {
             Self::Compare(options) => options.execute(),
             Self::Diff(options) => options.execute(),
+            Self::Agent(options) => options.execute(),
         }
     }
 }

@@ -87,10 +87,7 @@ impl Memory {
             used: info.mem_total.saturating_sub(free),
             gateway_rss: gateway_pid.and_then(resident_bytes_of_server),
             gateway_pss: gateway_pid.and_then(proportional_bytes_of_server),
-            generator_rss: Process::myself()
-                .ok()
-                .and_then(|own| resident_bytes(own.pid()))
-                .unwrap_or_default(),
+            generator_rss: own_rss_bytes(),
         }
     }
 
@@ -161,6 +158,11 @@ pub fn is_alive(pid: i32) -> bool {
 /// Our own CPU time in seconds.
 pub fn own_cpu_s() -> f64 {
     Process::myself().ok().and_then(|own| Cpu::of(own.pid())).unwrap_or_default().total_s()
+}
+
+/// Our own resident set in bytes.
+pub fn own_rss_bytes() -> u64 {
+    Process::myself().ok().and_then(|own| resident_bytes(own.pid())).unwrap_or_default()
 }
 
 /// The machine for the report.

@@ -3,10 +3,11 @@
 use crate::tun::DEVICE as TUN_DEVICE;
 use procfs::FromRead;
 use procfs::net::InterfaceDeviceStatus;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::ops::AddAssign;
 
 /// Counts of TCP; of an interval where one was subtracted from a later one. The names in the kernel stand in brackets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Connections the kernel accepted (`PassiveOpens`).
     pub passive_opens: u64,
@@ -87,6 +88,46 @@ impl Network {
             checksum_errors: tcp("InCsumErrors"),
             aborts_on_memory: extended("TCPAbortOnMemory"),
             device_drops: 0,
+        }
+    }
+}
+
+impl AddAssign for Network {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            passive_opens,
+            attempt_fails,
+            listen_overflows,
+            listen_drops,
+            request_queue_drops,
+            request_queue_cookies,
+            established_resets,
+            resets_sent,
+            segments_retransmitted,
+            timeouts,
+            segments_in_error,
+            checksum_errors,
+            aborts_on_memory,
+            device_drops,
+        } = self;
+        for (mine, theirs) in [
+            (passive_opens, other.passive_opens),
+            (attempt_fails, other.attempt_fails),
+            (listen_overflows, other.listen_overflows),
+            (listen_drops, other.listen_drops),
+            (request_queue_drops, other.request_queue_drops),
+            (request_queue_cookies, other.request_queue_cookies),
+            (established_resets, other.established_resets),
+            (resets_sent, other.resets_sent),
+            (segments_retransmitted, other.segments_retransmitted),
+            (timeouts, other.timeouts),
+            (segments_in_error, other.segments_in_error),
+            (checksum_errors, other.checksum_errors),
+            (aborts_on_memory, other.aborts_on_memory),
+            (device_drops, other.device_drops),
+        ] {
+            // Another process may have told it.
+            *mine = mine.saturating_add(theirs);
         }
     }
 }

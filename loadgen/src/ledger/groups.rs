@@ -9,13 +9,20 @@ use rustc_hash::FxHashMap;
 
 /// What one member has.
 #[derive(Debug, Default)]
-struct Member {
+pub(super) struct Member {
     /// A bit for each message of its group, by the message's place among those.
-    arrived: Vec<u64>,
+    pub(super) arrived: Vec<u64>,
     /// The highest message number that arrived.
     newest_id: u64,
     /// The highest place of the stream at which a message arrived, in any session.
     newest_seq: u64,
+}
+
+impl Member {
+    /// One of another process, to be counted.
+    pub(super) fn of(arrived: Vec<u64>) -> Self {
+        Self { arrived, ..Self::default() }
+    }
 }
 
 /// What the members of one worker have.
@@ -26,8 +33,8 @@ pub struct Groups {
     /// By group: its messages.
     count: Vec<u32>,
     /// By message: the number it bore when it arrived; 0 where it did not.
-    ids: Vec<u64>,
-    members: FxHashMap<u32, Member>,
+    pub(super) ids: Vec<u64>,
+    pub(super) members: FxHashMap<u32, Member>,
 }
 
 impl Groups {

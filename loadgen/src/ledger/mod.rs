@@ -4,18 +4,21 @@
 //! may stand in different ones. [`Ledger::merge`] brings them together, [`Ledger::tally`] gives the verdict.
 
 mod groups;
+mod packed;
 mod tally;
 
 pub use groups::Groups;
+pub use packed::Packed;
 pub use tally::Tally;
 
 use crate::limits::ORPHAN_RECEIPTS_MAX;
 use crate::schedule::{Plan, To};
 use roost_proto::v1::Mark;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 /// What the sender knows of a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Fate {
     /// Not handed to a socket.
     #[default]

@@ -1,10 +1,13 @@
 //! The counts a verdict rests on.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::ops::AddAssign;
 
+/// More than anything in a run happens, and sums of some are far from an overflow.
+const COUNT_MAX: u64 = 1 << 48;
+
 /// The counts a verdict rests on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Handed to a socket at least once.
     pub sent: u64,
@@ -43,6 +46,20 @@ impl Tally {
     /// Whether nothing was lost, doubled, disordered or against the contract.
     pub fn is_clean(&self) -> bool {
         self.lost + self.duplicated + self.out_of_order + self.receipts_wrong + self.violations == 0
+    }
+}
+
+impl Tally {
+    /// Whether each count is one that a run may have, so that sums of them cannot overflow: they may come from another process.
+    pub(super) fn is_plausible(&self) -> bool {
+        let Self { sent, answered, refused, unanswered, received, lost, duplicated, .. } = self;
+        let Self { out_of_order, redelivered, receipts_delivered, receipts_read, .. } = self;
+        let Self { receipts_missing, receipts_wrong, violations, foreign, .. } = self;
+        let messages =
+            [sent, answered, refused, unanswered, received, lost, duplicated, out_of_order, redelivered];
+        let others =
+            [receipts_delivered, receipts_read, receipts_missing, receipts_wrong, violations, foreign];
+        messages.into_iter().chain(others).all(|count| *count <= COUNT_MAX)
     }
 }
 

@@ -5,15 +5,15 @@ mod summary;
 
 pub use saturation::{Reason, Saturation};
 
+use crate::agent::report::AgentReport;
 use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
 use crate::phantom::tcp::Counts;
-use crate::preflight::Finding;
 use crate::run::{Round, Storm};
 use crate::schedule::Plan;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The note of every run with phantoms.
 pub const PHANTOM_NOTE: &str = "TUN runs the receiver's network stack in the generator's threads: phantom runs prove memory \
@@ -73,7 +73,7 @@ pub struct MemoryPerClient {
 }
 
 /// The machine the generator ran on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     /// Kernel release.
     pub kernel: String,
@@ -245,8 +245,12 @@ pub struct Report {
     pub generator_saturated: bool,
     /// How near its limit the generator was, and why it was there.
     pub saturation: Saturation,
-    /// The limits at both ends, as they were found before the run.
-    pub preflight: Vec<Finding>,
+    /// The machines the clients were on; empty without --agents. Then `network`, `generator_cpu_s` and what the clients measured are theirs
+    /// together, while memory, `slab` and `host` are the coordinator's.
+    pub agents: Vec<AgentReport>,
+    /// How far a latency between two agents' clients may be from the truth, beside what the numbers say: the largest error and drift of their
+    /// clocks; `null` without --agents.
+    pub clock_error_us: Option<u64>,
     /// The conditions of --fail-if that held.
     pub fail_if_held: Vec<String>,
     /// Texts of different errors, with the number of each.
@@ -276,6 +280,7 @@ impl Report {
             gateway_cpu_user_s: Some(0.0),
             gateway_cpu_system_s: Some(0.0),
             tcp_hash_buckets: Some(0),
+            clock_error_us: Some(0),
             group: Some(GroupReport::default()),
             memory_bytes_per_client: memory,
             memory_before_bytes: held,

@@ -1,6 +1,6 @@
 //! What `storm` and `churn` do after the ramp: connections end together and come back.
 
-use super::{Run, START_AFTER};
+use super::Run;
 use crate::host::{Memory, Network, Reading};
 use crate::limits::ROUND_REST;
 use crate::meters::Counters;
@@ -91,7 +91,7 @@ impl Run {
 
     fn come_back(&mut self) {
         let clients = u64::from(self.shared.options.cli.clients);
-        self.phase.send_replace(Phase::Return(self.shared.clock.now() + START_AFTER));
+        self.phase.send_replace(Phase::Return(self.shared.clock.now() + self.start_after()));
         self.wait("return", self.ramp_longest(), |counters| {
             counters.open.load(Relaxed) + counters.failed.load(Relaxed) >= clients
         });

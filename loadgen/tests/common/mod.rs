@@ -4,7 +4,7 @@
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use tungstenite::{Message, accept};
 
 /// Runs roost-loadgen to its end.
@@ -37,6 +37,25 @@ impl OwnedRun {
         let mut command = Command::new(env!("CARGO_BIN_EXE_roost-loadgen"));
         let child = command.args(arguments).stdout(Stdio::null()).spawn();
         Self(child.expect("roost-loadgen was built with this test"))
+    }
+
+    /// The same, with a thread that collects what it says on stderr.
+    pub fn start_heard(arguments: &[&str]) -> (JoinHandle<String>, Self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roost-loadgen"));
+        let child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("roost-loadgen was built with this test");
+        let mut stderr = child.stderr.take().expect("piped");
+        let told = thread::spawn(move || {
+            let mut told = String::new();
+            std::io::Read::read_to_string(&mut stderr, &mut told).expect("text");
+            told
+        });
+        (told, Self(child))
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("it is a child of ours");
     }
 
     pub fn has_ended(&mut self) -> bool {

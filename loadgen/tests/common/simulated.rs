@@ -21,7 +21,7 @@ pub fn run(scenario: &str, more: &[&str], seed: u64) -> (Arc<Shared>, Arc<Mock>)
     let arguments = ["roost-loadgen", scenario, "--kind", "phantom", "--url", "ws://198.18.0.1:9000/"];
     let clients = ["--gateway-pid", "1", "--clients", "8", "--ramp-per-s", "100"];
     let arguments = arguments.iter().chain(&clients).chain(more);
-    let options = Options::check(Program::try_parse_from(arguments).expect("valid").run.expect("a run"))
+    let options = Options::check(Program::try_parse_from(arguments).expect("valid").run.0.expect("a run"))
         .expect("valid");
     let (clock, time) = Clock::mock();
     // Zero is no time to a mock clock's differences.

@@ -4,7 +4,6 @@ use super::{Chat, State};
 use crate::link::Outlet;
 use crate::wire;
 use roost_proto::v1::GroupInfo;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// `ClientFrame.id` of the command that makes a group: above the numbers of all messages.
 pub(super) const CREATE_ID: u32 = u32::MAX;
@@ -35,7 +34,7 @@ impl Chat {
         let shared = &self.context.shared;
         let (plan, counters) = (&shared.plan, &shared.counters);
         // Nobody can be in a group before being a user.
-        let all_are_users = || counters.connected.load(Relaxed) >= u64::from(plan.params.clients);
+        let all_are_users = || counters.connected_anywhere() >= u64::from(plan.params.clients);
         let is_first = self.client < plan.groups();
         if !is_first || state.membership.asked || state.membership.group.is_some() || !all_are_users() {
             return;

@@ -13,7 +13,6 @@ use crate::limits::{
     COMPARE_REST_S, DURATION_S_MAX, MEMORY_CLIENTS_MIN, ROUNDS_MAX, SERVERS_MAX, THREADS_MAX,
 };
 use crate::options::Options;
-use crate::preflight;
 use crate::report::{Host, Report};
 use crate::run::{self, Usage};
 use anyhow::{Context as _, bail};
@@ -156,7 +155,7 @@ impl Compare {
                 let name = &server.name;
                 return Err(Usage::new(format!("--server {name}: there is no process {pid}")));
             }
-            preflight::require(&self.options(server, self.duration_s)?)?;
+            self.options(server, self.duration_s)?;
         }
         Ok(())
     }
@@ -192,7 +191,7 @@ impl Compare {
         arguments.push(format!("--url={}", server.url));
         arguments.extend(numbers.into_iter().chain(pid).map(|(flag, value)| format!("{flag}={value}")));
         let program = Program::try_parse_from(arguments).map_err(|error| Usage::new(error.to_string()))?;
-        let cli = program.run.ok_or_else(|| Usage::new("a scenario is missing".into()))?;
+        let cli = program.run.0.ok_or_else(|| Usage::new("a scenario is missing".into()))?;
         Options::check(cli).map_err(Usage::new)
     }
 
