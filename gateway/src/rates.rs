@@ -39,7 +39,7 @@ pub struct Setting(pub Option<Limit>);
 pub struct Limits {
     /// Messages, and publications of keys, of a user. All devices together, as in all limits of users.
     pub sends: Setting,
-    /// Commands of a user to groups.
+    /// Commands of a user to groups. One that adds users counts once more for each 64 of them.
     pub group_operations: Setting,
     /// A user's fetches of others' keys. The burst is one fetch for each member of a large group.
     pub key_fetches: Setting,
@@ -47,6 +47,8 @@ pub struct Limits {
     pub history_fetches: Setting,
     /// Typing notices of a user, and changes of whose presence is followed.
     pub signals: Setting,
+    /// Messages that a user says to have read. They are as many as what others say, so there is much room.
+    pub reads: Setting,
     /// A user's calls over HTTP, whatever they ask. What they ask is limited besides, as it is in a session.
     pub http_calls: Setting,
     /// Frames of a connection, heartbeats and pings included. A device that acknowledges each event of a busy group
@@ -64,6 +66,7 @@ impl Default for Limits {
             key_fetches: Setting::of(10.0, 1_024),
             history_fetches: Setting::of(10.0, 100),
             signals: Setting::of(20.0, 200),
+            reads: Setting::of(10_000.0, 100_000),
             http_calls: Setting::of(200.0, 2_000),
             connection_frames: Setting::of(2_000.0, 10_000),
             connection_bytes: Setting::of(4_194_304.0, 16 << 20),

@@ -19,6 +19,7 @@ pub mod net;
 pub mod options;
 pub mod payload;
 pub mod phantom;
+pub mod preflight;
 pub mod progress;
 pub mod report;
 pub mod run;
@@ -72,6 +73,9 @@ fn run_with(cli: Cli) -> u8 {
         Err(text) => return complain(&text, USAGE),
     };
     let cli = options.cli.clone();
+    if cli.preflight.preflight_only {
+        return preflight_only(&options);
+    }
     let mut report = match run::run(options) {
         Ok(report) => report,
         Err(error) => return fail(&error),
@@ -81,6 +85,13 @@ fn run_with(cli: Cli) -> u8 {
         Ok(()) => code,
         Err(error) => complain(&format!("{error:#}"), FAILED),
     }
+}
+
+/// What stands in the way of a run, without one: 0, or 1 where something is short.
+fn preflight_only(options: &Options) -> u8 {
+    let findings = preflight::check(options);
+    print!("{}", preflight::table(options.cli.clients, &findings));
+    u8::from(findings.iter().any(|finding| finding.status == preflight::Status::Short))
 }
 
 fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<()> {

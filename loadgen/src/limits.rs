@@ -17,6 +17,12 @@ pub const CLIENTS_MAX: u32 = 1_000_000;
 /// Phantom clients of one run. Owner: the phantom engine. Full: bad usage. Memory is usually lower.
 pub const PHANTOMS_MAX: u32 = 20_000_000;
 
+/// What a client with a kernel socket takes of memory, its socket and the generator's own part (docs/LOADGEN.md).
+pub const CLIENT_BYTES: u64 = 16_000;
+
+/// Share of a server's open files above which it is said to have used them up: the last few are not for connections.
+pub const FILES_FULL_SHARE: f64 = 0.98;
+
 /// Descriptors kept for everything that is no client socket: rings, timers, epoll, the report.
 pub const FILES_RESERVED: u64 = 64;
 

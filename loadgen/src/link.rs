@@ -5,6 +5,7 @@
 use crate::limits::{CONNECT_TIMEOUT, OUT_BYTES_MAX, READ_BUFFER_BYTES};
 use crate::meters::Meters;
 use crate::net;
+use crate::preflight::attribution;
 use crate::ws::{WsClient, WsError};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
@@ -24,13 +25,19 @@ use tungstenite::handshake::client::Request;
 #[derive(Debug, Error)]
 pub enum LinkError {
     /// No TCP connection.
-    #[error("cannot connect to {0}: {1}")]
+    #[error("cannot connect to {0}: {1}{place}", place = attribution::behind(.1))]
     Connect(SocketAddr, io::Error),
     /// Connected, but the handshake did not end in time.
     #[error("no handshake within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
+    /// The peer ended the connection instead of answering the upgrade.
+    #[error(
+        "connection ended before the handshake was done [the server's end: it, or something before it, ended the connection; a server \
+         that is out of files or connections does that]"
+    )]
+    EndedEarly,
     /// A read or write failed.
-    #[error("connection broke: {0}")]
+    #[error("connection broke: {0}{place}", place = attribution::behind(.0))]
     Io(#[from] io::Error),
     /// The peer ended the connection without a close frame.
     #[error("connection ended without a close frame")]
@@ -281,7 +288,7 @@ async fn handshake(stream: &TcpStream, ws: &mut WsClient, buffer: &mut Vec<u8>) 
         let (read, filled) = stream.read(mem::take(buffer)).await;
         let bytes = read?;
         if bytes == 0 {
-            return Err(LinkError::Ended);
+            return Err(LinkError::EndedEarly);
         }
         ws.received(&filled[..bytes])?;
         *buffer = filled;

@@ -1,6 +1,5 @@
 //! Addresses, file limits and the way to a connected socket.
 
-use crate::limits::FILES_RESERVED;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -80,14 +79,13 @@ pub async fn connect(target: SocketAddr, source: Option<Ipv4Addr>) -> io::Result
     Ok(stream)
 }
 
-/// Raises the soft limit of open files to the hard one and returns how many clients fit below it.
+/// Raises the soft limit of open files to the hard one.
 ///
 /// # Errors
 /// What getrlimit(2) and setrlimit(2) return.
-pub fn clients_fitting() -> io::Result<u64> {
+pub fn raise_file_limit() -> io::Result<()> {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(hard.saturating_sub(FILES_RESERVED))
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 #[cfg(test)]

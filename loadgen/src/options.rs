@@ -10,6 +10,7 @@ use crate::limits::{
 use crate::net::Target;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
+use crate::preflight::PreflightOptions;
 use crate::schedule::{Arrivals, PlanParams, To};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
@@ -20,7 +21,8 @@ use std::time::Duration;
 #[derive(Args, Debug, Clone)]
 pub struct Cli {
     /// What the clients do
-    #[arg(value_enum)]
+    // In the group that tells whether there is a run at all: of a struct with flattened parts, derive puts nothing into it.
+    #[arg(value_enum, group = "Cli")]
     pub scenario: Scenario,
     /// The server's WebSocket address; may be left out where a gateway is started
     #[arg(long, value_name = "URL")]
@@ -124,6 +126,9 @@ pub struct Cli {
     /// Where the JSON report goes; - is stdout, and the summary then goes to stderr
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// The look at both ends before the start
+    #[command(flatten)]
+    pub preflight: PreflightOptions,
     /// Where the HTML report goes (not in this version)
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -11,6 +11,7 @@ use crate::options::{Kind, Options, Scenario};
 use crate::phantom::ground::{self, Ground};
 use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
+use crate::preflight::{self, attribution};
 use crate::progress::Progress;
 use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation};
 use crate::scenario::{Chat, Echo, Idle};
@@ -56,13 +57,11 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
     if let Some(pid) = options.cli.gateway_pid.filter(|&pid| !host::is_alive(pid)) {
         bail!(Usage(format!("--gateway-pid {pid}: there is no such process")));
     }
+    let preflight = preflight::require(&options)?;
     let ground = match options.cli.kind {
         Kind::Phantom => Some(ground::prepare(&mut options)?),
         Kind::Kernel => {
-            // Agents look after their own.
-            if options.cli.agents.agents.is_empty() {
-                check_files(options.cli.clients)?;
-            }
+            net::raise_file_limit().context("cannot raise the limit of open files")?;
             None
         }
     };
@@ -85,18 +84,8 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
         plan,
         options,
     });
-    Run::start(shared, before, ground, agents)?.finish()
-}
-
-fn check_files(clients: u32) -> anyhow::Result<()> {
-    let fitting = net::clients_fitting().context("cannot raise the limit of open files")?;
-    if u64::from(clients) > fitting {
-        bail!(Usage(format!(
-            "--clients {clients}: this process may open files for {fitting} clients only; raise the hard limit \
-             (ulimit -Hn, LimitNOFILE=) or ask for fewer"
-        )));
-    }
-    Ok(())
+    let report = Run::start(shared, before, ground, agents)?.finish()?;
+    Ok(Report { preflight, ..report })
 }
 
 struct Run {
@@ -111,6 +100,8 @@ struct Run {
     agents: Option<Agents>,
     /// Why the run has to end before its time.
     stopped: Option<String>,
+    /// What the server's process ran out of in the ramp.
+    server_short: Option<String>,
 }
 
 /// What was read at the ends of the measured part.
@@ -150,7 +141,8 @@ impl Run {
                 .context("cannot start a thread")?;
         }
         let progress = Progress::new(shared.options.cli.quiet);
-        Ok(Self { shared, phase, results, progress, before, ground, agents, stopped: None })
+        let (stopped, server_short) = (None, None);
+        Ok(Self { shared, phase, results, progress, before, ground, agents, stopped, server_short })
     }
 
     fn finish(mut self) -> anyhow::Result<Report> {
@@ -194,7 +186,11 @@ impl Run {
             self.collect()?;
             bail!(Usage(reason.clone()));
         }
-        if self.shared.counters.connected.load(Relaxed) > 0 {
+        let connected = self.shared.counters.connected.load(Relaxed);
+        if connected < clients {
+            self.server_short = self.shared.options.cli.gateway_pid.and_then(attribution::of_server);
+        }
+        if connected > 0 {
             return Ok(());
         }
         self.phase.send_replace(Phase::Stop);
@@ -203,6 +199,7 @@ impl Run {
             bail!("the run ended before its time: {reason}");
         }
         let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
+        let reason = self.server_short.as_deref().unwrap_or(reason);
         bail!("no client could connect to {}: {reason}", self.shared.options.target.address)
     }
 
@@ -374,6 +371,8 @@ impl Run {
             report.tcp_hash_buckets = ground.hash_buckets;
             report.tcp = Some(tallies.packets);
         }
+        // Told first: the errors of the clients only follow from it.
+        report.errors.splice(..0, self.server_short.clone().map(|text| (text, report.clients_failed)));
         report.measure(&self.before, &measured.held, connected);
         report.spend(measured.gateway_cpu);
         report.count(&ledger.tally(&shared.plan));

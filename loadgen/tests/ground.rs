@@ -184,7 +184,12 @@ fn runs_side_by_side_do_not_meet() {
 
 #[test]
 fn a_run_ends_when_less_memory_is_left_than_the_floor() {
-    let (code, told) = run(&["--memory-floor-mb", "1000000000", "--duration-s", "600"], &[&gateway()]);
+    let floor = ["--memory-floor-mb", "1000000000", "--duration-s", "600"];
+    // It is refused at once; started all the same, it ends.
+    let (code, told) = run(&floor, &[&gateway()]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("the first limit is memory available"), "{told}");
+    let (code, told) = run(&[&floor[..], &["--ignore-preflight"]].concat(), &[&gateway()]);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("--memory-floor-mb is 1000000000"), "{told}");
 }

@@ -51,7 +51,7 @@ pub struct Limit {
 pub struct UserLimits {
     /// Messages, and publications of keys.
     pub sends: Option<Limit>,
-    /// Commands to groups.
+    /// Commands to groups; one that adds users takes a token more for each 64 of them.
     pub group_operations: Option<Limit>,
     /// Fetches of users' keys.
     pub key_fetches: Option<Limit>,
@@ -59,6 +59,8 @@ pub struct UserLimits {
     pub history_fetches: Option<Limit>,
     /// Typing notices, and changes of whose presence is followed.
     pub signals: Option<Limit>,
+    /// Messages that are said to be read.
+    pub reads: Option<Limit>,
 }
 
 impl Config {
@@ -92,6 +94,7 @@ impl Config {
             window_bytes_max: self.window_bytes_max.max(1),
             retention_ms: u64::from(self.retention_days.max(1)) * limits::DAY_MS,
             history_ms: u64::from(self.history_days) * limits::DAY_MS,
+            trim_events_max: limits::TRIM_EVENTS_MAX,
         }
     }
 }
@@ -120,4 +123,6 @@ pub struct Rules {
     pub retention_ms: u64,
     /// What was said is kept so long for `HistoryFetch`; 0 for not at all.
     pub history_ms: u64,
+    /// Events that are deleted at once where they must be looked for.
+    pub trim_events_max: usize,
 }

@@ -22,8 +22,12 @@ pub const ACK_EVENTS_MAX: u64 = 4096;
 pub const CALL_EVENTS_MAX: usize = 256;
 /// Bytes of those events, as above. One larger event is answered alone.
 pub const CALL_BYTES_MAX: usize = 256 * 1024;
-/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with the next.
+/// Events that one Ack or Skip deletes where they must be looked for. More: the rest goes with Ticks.
 pub const TRIM_EVENTS_MAX: usize = 1024;
+/// Users of a partition with such a rest. More: it goes with the user's next Attach or Ack.
+pub const UNTRIMMED_MAX: usize = 4096;
+/// Of those, as many are gone on with in a Tick.
+pub const UNTRIMMED_AT_ONCE: usize = 2;
 /// Devices of one user. Full: one that was away for the time of retention makes room; where there is none, a further device's
 /// session gets Error FORBIDDEN and is closed.
 pub const DEVICES_MAX: usize = 32;
@@ -109,6 +113,8 @@ pub const FEEDS_WATCHED_AT_ONCE: usize = 64;
 /// Users that one limit's table remembers, about 40 bytes each; one whose tokens are all back needs no place. Full of users who
 /// are still owed tokens: further users pass uncounted, because a limit must not shut out those who keep to it.
 pub const THROTTLE_USERS_MAX: usize = 65_536;
+/// Users that a command adds to a group for each token more that it takes: each costs a write.
+pub const JOINING_A_TOKEN: usize = 64;
 /// The table is in so many parts, each under a lock of its own.
 pub const THROTTLE_PARTS: usize = 16;
 /// A full part is looked through for users without a need at most this often.

@@ -374,18 +374,6 @@ impl User {
         self.devices.iter().find(|known| known.device == device)
     }
 
-    /// A device more finds a place, if need be that of one that is gone.
-    pub(crate) fn has_room(&self, today: u32, rules: &Rules) -> bool {
-        self.devices.len() < limits::DEVICES_MAX || self.makes_room(today, rules).is_some()
-    }
-
-    /// Where devices are as many as there may be: the one that was away for longest, if nothing waits for it any more.
-    pub(crate) fn makes_room(&self, today: u32, rules: &Rules) -> Option<DeviceId> {
-        let gone = self.devices.iter().filter(|device| device.is_gone(today, rules));
-        let oldest = gone.min_by_key(|device| device.seen_day).map(|device| device.device);
-        oldest.filter(|_| self.devices.len() >= limits::DEVICES_MAX)
-    }
-
     /// The record of a user.
     pub fn encode(&self) -> Bytes {
         let device = self.devices.iter().map(|d| log::DeviceRecord {

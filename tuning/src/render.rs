@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::{
+    check::first_limit,
     plan::Plan,
     setting::{Finding, Status},
     verify::Drift,
@@ -46,6 +47,10 @@ pub fn summary(findings: &[Finding]) -> String {
         count(Status::Unsupported),
         count(Status::Absent)
     );
+    if let Some(Finding { setting, allows, .. }) = first_limit(findings) {
+        let at = allows.map_or_else(String::new, |allows| format!(", at {allows} connections"));
+        writeln!(text, "connections fail first by {setting}{at}").expect("a String takes all");
+    }
     for finding in findings {
         if let Some(lift) = &finding.lift {
             let allows =

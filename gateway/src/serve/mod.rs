@@ -144,6 +144,7 @@ fn user_limits(limits: &Limits) -> UserLimits {
         key_fetches: limit(limits.key_fetches),
         history_fetches: limit(limits.history_fetches),
         signals: limit(limits.signals),
+        reads: limit(limits.reads),
     }
 }
 

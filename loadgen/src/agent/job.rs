@@ -10,9 +10,9 @@ use crate::host::{self, Network};
 use crate::ledger::Ledger;
 use crate::limits::{STOP_GRACE, WORKER_NAME};
 use crate::meters::{COUNTERS, Counters, Meters};
-use crate::net;
 use crate::options::{Kind, Options};
 use crate::phantom::Tallies;
+use crate::preflight;
 use crate::run;
 use crate::schedule::Plan;
 use crate::tools::Program;
@@ -100,16 +100,11 @@ fn understand(job: Job, machine: &Machine) -> Result<(Options, Plan), String> {
     if let Some(addresses) = machine.source_addresses {
         options.cli.source_addresses = addresses;
     }
-    let fitting =
-        net::clients_fitting().map_err(|error| format!("cannot raise the limit of open files: {error}"))?;
-    let own: u64 = (job.first..job.first + machine.threads)
-        .map(|worker| (worker..options.cli.clients).step_by(job.workers as usize).len() as u64)
-        .sum();
-    if own > fitting {
-        return Err(format!(
-            "its part is {own} clients, and this process may open files for {fitting} only; raise the hard limit \
-             there (ulimit -Hn, LimitNOFILE=) or add agents"
-        ));
+    let own = (job.first..job.first + machine.threads)
+        .map(|worker| (worker..options.cli.clients).step_by(job.workers as usize).len())
+        .sum::<usize>();
+    for warning in preflight::require_of_agent(&options, own as u32)? {
+        say(&warning);
     }
     let plan = Plan::build(options.plan_params())?;
     Ok((options, plan))

@@ -55,7 +55,7 @@ impl AgentOptions {
     /// [`Usage`] for the secret's file; anything else where the address cannot be listened on.
     pub fn execute(&self) -> anyhow::Result<u8> {
         let secret = Secret::load(&self.secret_file, "--secret-file").map_err(Usage::new)?;
-        net::clients_fitting().context("cannot raise the limit of open files")?;
+        net::raise_file_limit().context("cannot raise the limit of open files")?;
         let listener = TcpListener::bind(self.listen)
             .with_context(|| format!("cannot listen on --listen {}", self.listen))?;
         println!("ready agent={} threads={}", listener.local_addr()?, self.threads);

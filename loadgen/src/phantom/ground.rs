@@ -46,7 +46,7 @@ pub struct Ground {
 /// [`Usage`] for what the user can mend; anything else where the machine did not do as asked.
 pub fn prepare(options: &mut Options) -> anyhow::Result<Ground> {
     // Inherited by the gateway, whose rings' tables are bounded by it.
-    net::clients_fitting().context("cannot raise the limit of open files")?;
+    net::raise_file_limit().context("cannot raise the limit of open files")?;
     let watch = Watch::start(options.cli.memory_floor_mb << 20).context("cannot watch over the run")?;
     let watch = Arc::new(watch);
     let hash_buckets = match options.cli.gateway_pid {

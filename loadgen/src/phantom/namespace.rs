@@ -89,7 +89,7 @@ pub fn prepare_device(name: &str) -> anyhow::Result<()> {
 }
 
 /// The largest power of two with at least one client a bucket: chains stay at one or two.
-fn hash_buckets(clients: u32) -> u64 {
+pub fn hash_buckets(clients: u32) -> u64 {
     let buckets = 1_u64 << clients.max(1).ilog2();
     buckets.clamp(HASH_BUCKETS_MIN, HASH_BUCKETS_MAX)
 }

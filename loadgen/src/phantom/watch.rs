@@ -66,7 +66,7 @@ impl Watch {
 
 /// What can be had at once. `MemAvailable` would count the inodes and dentries of open sockets as free, gigabytes of them
 /// where there are millions.
-fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let memory = Meminfo::current().ok()?;
     Some((memory.mem_free + memory.buffers + memory.cached).saturating_sub(memory.shmem.unwrap_or_default()))
 }

@@ -10,6 +10,7 @@ use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
 use crate::phantom::tcp::Counts;
+use crate::preflight::Finding;
 use crate::run::{Round, Storm};
 use crate::schedule::Plan;
 use hdrhistogram::Histogram;
@@ -245,6 +246,8 @@ pub struct Report {
     pub generator_saturated: bool,
     /// How near its limit the generator was, and why it was there.
     pub saturation: Saturation,
+    /// The limits at both ends, as they were found before the run.
+    pub preflight: Vec<Finding>,
     /// The machines the clients were on; empty without --agents. Then `network`, `generator_cpu_s` and what the clients measured are theirs
     /// together, while memory, `slab` and `host` are the coordinator's.
     pub agents: Vec<AgentReport>,

@@ -6,7 +6,7 @@ use super::{
     stream::day_of,
 };
 use crate::{
-    api::{Action, Effect, UserId},
+    api::{Action, DeviceId, Effect, UserId},
     error::StoreError,
     limits,
     log::Origin,
@@ -70,6 +70,9 @@ impl Partition {
             if unchanged { &mut tx.out.at_once } else { &mut tx.out.effects }.extend(effects);
             return Ok(());
         };
+        if record.is_some_and(|record| self.trims_to(origin.user, record, tx.now_ms).is_some()) {
+            self.untrimmed.push(origin.user);
+        }
         let (start, cursor) = (found.start, found.cursor);
         let registering = found.at_once.then_some(cursor);
         let device = Device { registering, start, cursor, seen_day: today, ..Device::new(origin.device) };
@@ -129,7 +132,7 @@ impl Partition {
                 at_once: unchanged,
             }));
         }
-        if !record.has_room(today, &self.rules) {
+        if !self.has_place(origin.user, record, today) {
             return Ok(None);
         }
         let (start, cursor) = self.beginning(origin.user, record, head, tx)?;
@@ -160,9 +163,23 @@ impl Partition {
         Ok((head, self.before_living_statuses(user, (record.tail, head), tx)?))
     }
 
+    /// A device more finds a place, if need be that of one that is gone.
+    pub(super) fn has_place(&self, id: UserId, user: &User, today: u32) -> bool {
+        user.devices.len() < limits::DEVICES_MAX || self.makes_room(id, user, today).is_some()
+    }
+
+    /// Where devices are as many as there may be: the one that was away for longest, if nothing waits for it any more.
+    fn makes_room(&self, id: UserId, user: &User, today: u32) -> Option<DeviceId> {
+        let is_here = |device: &Device| self.sessions.get((id, device.device)).is_some();
+        let gone =
+            user.devices.iter().filter(|device| device.is_gone(today, &self.rules) && !is_here(device));
+        let oldest = gone.min_by_key(|device| device.seen_day).map(|device| device.device);
+        oldest.filter(|_| user.devices.len() >= limits::DEVICES_MAX)
+    }
+
     /// Adds a device to a record that is being changed.
     pub(super) fn add_device(&mut self, user: UserId, device: Device, tx: &mut Tx<'_>) {
-        let goes = self.users.get(user).and_then(|user| user.makes_room(device.seen_day, &self.rules));
+        let goes = self.users.get(user).and_then(|record| self.makes_room(user, record, device.seen_day));
         if let Some(goes) = goes {
             self.drop_keys(user, goes, tx);
         }

@@ -46,7 +46,7 @@ impl Partition {
             }
             return Ok(true);
         }
-        if known.is_some_and(|user| !user.has_room(today, &self.rules)) {
+        if known.is_some_and(|user| !self.has_place(origin.user, user, today)) {
             tx.out.error(session_of(origin), origin.id, Code::FORBIDDEN, TOO_MANY_DEVICES);
             return Ok(false);
         }

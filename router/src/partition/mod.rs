@@ -15,6 +15,7 @@ mod forward;
 mod groups;
 mod history;
 mod keys;
+mod output;
 mod presence;
 mod read;
 mod roster;
@@ -22,6 +23,8 @@ mod send;
 mod sessions;
 mod stream;
 mod sweep;
+mod trim;
+mod undo;
 mod users;
 mod whisper;
 mod window;
@@ -30,11 +33,12 @@ mod witness;
 pub use attach::{CLOSE_POLICY, CLOSE_REPLACED};
 pub use calls::CLOSE_REMOVED;
 pub use groups::{group_home, group_receiver, joining};
+pub use output::Output;
 pub use send::receiver;
 pub use window::Skip;
 
 use crate::{
-    api::{AccountOutcome, Action, Effect, SessionId, UserId},
+    api::{SessionId, UserId},
     config::Rules,
     error::StoreError,
     log::{self, command::Body},
@@ -44,13 +48,14 @@ use crate::{
 use buffa::Message;
 use days::Days;
 use groups::Groups;
+use output::{error, frame};
 use presence::Presence;
-use roost_proto::v1::{Code, Error, ServerFrame, server_frame};
 use roster::Rosters;
 use rustc_hash::FxHashMap;
 use sessions::{Key, Sessions};
 use std::collections::VecDeque;
 use sweep::Sweeper;
+use trim::Untrimmed;
 use users::Users;
 use window::Window;
 
@@ -64,71 +69,6 @@ pub struct Tx<'a> {
     pub now_ms: u64,
     /// What comes of it.
     pub out: &'a mut Output,
-}
-
-/// What comes of commands. Nothing of it but `at_once` may leave before the batch is durable.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// For sessions, in order: what tells nothing that a batch could take back. It may leave at once.
-    pub at_once: Vec<Effect>,
-    /// For sessions, in order, after what is in `at_once`.
-    pub effects: Vec<Effect>,
-    /// For other partitions: from, to, what. The runtime applies it there in this batch, or calls `enqueue`.
-    pub forwards: Vec<(u16, u16, log::Forward)>,
-    /// Users that came to be with this batch.
-    pub fresh: Vec<UserId>,
-    /// Users that came to be with the registration of a device, which a batch that fails does not take back.
-    pub registered: Vec<UserId>,
-    /// How the last `CreateAccount` ended.
-    pub account: Option<AccountOutcome>,
-    /// For other partitions, which may never hear it: to whom, what. It may leave at once.
-    pub whispers: VecDeque<(u16, log::Whisper)>,
-    /// Presence notices to followers.
-    pub presence_notices: u64,
-    /// Users that a session is not told of, because a table was full.
-    pub presence_refused: u64,
-    /// Messages accepted.
-    pub messages: u64,
-    /// Events stored.
-    pub events: u64,
-}
-
-impl Output {
-    fn frame(&mut self, session: SessionId, reply_to: u32, body: Option<server_frame::Body>) {
-        self.effects.push(frame(session, reply_to, body));
-    }
-
-    /// Answers with an Error; with id 0 it is sent all the same, as `reply_to` 0.
-    pub fn error(&mut self, session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) {
-        self.effects.push(error(session, reply_to, code, message));
-    }
-
-    /// Answers with this Error.
-    pub fn refuse(&mut self, session: SessionId, reply_to: u32, error: Error) {
-        self.frame(session, reply_to, Some(error.into()));
-    }
-
-    /// Answers that nothing was stored, and when it may be worth trying again.
-    pub fn unavailable(&mut self, session: SessionId, reply_to: u32, retry_after_ms: u32) {
-        let message = "nothing was stored, send again".to_owned();
-        let error = Error { code: Code::UNAVAILABLE.into(), message, retry_after_ms };
-        self.frame(session, reply_to, Some(error.into()));
-    }
-
-    fn done(&mut self, session: SessionId, reply_to: u32) {
-        if reply_to != 0 {
-            self.frame(session, reply_to, None);
-        }
-    }
-}
-
-fn frame(session: SessionId, reply_to: u32, body: Option<server_frame::Body>) -> Effect {
-    Effect { session, action: Action::Frame(Box::new(ServerFrame { reply_to, body })) }
-}
-
-fn error(session: SessionId, reply_to: u32, code: Code, message: impl Into<String>) -> Effect {
-    let error = Error { code: code.into(), message: message.into(), retry_after_ms: 0 };
-    frame(session, reply_to, Some(error.into()))
 }
 
 /// The forwards to one other partition: `acked <= sent <= written`.
@@ -176,10 +116,11 @@ pub struct Partition {
     /// Of those sessions that have events in flight or are queued in `refill`.
     windows: FxHashMap<Key, Window>,
     /// How to take back what this batch did to sessions, newest last.
-    undo: Vec<window::Undo>,
+    undo: Vec<undo::Undo>,
     /// Sessions with an open window and events on disk; each at most once (`Window::queued`).
     refill: VecDeque<Key>,
     days: Days,
+    untrimmed: Untrimmed,
     /// Numbers of sessions: memory that is used again.
     numbers: Vec<u32>,
     sweeper: Sweeper,
@@ -216,6 +157,7 @@ impl Partition {
             undo: Vec::new(),
             refill: VecDeque::new(),
             days: Days::default(),
+            untrimmed: Untrimmed::default(),
             numbers: Vec::new(),
             sweeper: Sweeper::default(),
             looks: 0,
@@ -306,6 +248,7 @@ impl Partition {
         self.tell_presence(tx)?;
         self.watch_feeds(tx)?;
         self.note_days(tx)?;
+        self.trim_rest(tx)?;
         self.sweep(tx)
     }
 

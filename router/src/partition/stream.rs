@@ -1,6 +1,6 @@
 //! A user's stream: events in the order of their seq, each stored once and told to each device in its own form.
 
-use super::{Partition, Tx, window::InFlight};
+use super::{Partition, Tx};
 use crate::{
     api::{DeviceId, UserId},
     config::Rules,
@@ -189,65 +189,6 @@ impl Partition {
             !event.is_status
         })?;
         Ok(found)
-    }
-
-    /// Deletes the events that every device has which was here within the time of retention. `known`: those there are, where
-    /// it is sure that there are no others. Statuses stay until their time is over. The user's record is being changed.
-    pub(super) fn trim(
-        &mut self,
-        user_id: UserId,
-        known: Option<&[InFlight]>,
-        tx: &mut Tx<'_>,
-    ) -> Result<(), StoreError> {
-        let today = day_of(tx.now_ms);
-        let Some(user) = self.users.get(user_id) else { return Ok(()) };
-        let is_here = |device: &&Device| {
-            device.registering.is_some()
-                || !device.is_gone(today, &self.rules)
-                || self.sessions.get((user_id, device.device)).is_some()
-        };
-        let tail = user.tail;
-        let Some(mut cursor) = user.devices.iter().filter(is_here).map(|device| device.cursor).min() else {
-            return Ok(());
-        };
-        if cursor <= tail {
-            return Ok(());
-        }
-        if let Some(known) = known {
-            for event in known.iter().filter(|event| !event.is_status && !event.is_shared) {
-                tx.batch.delete(record::event(self.number, user_id, event.seq));
-            }
-        } else {
-            let (mut count, mut last) = (0, tail);
-            let mut goes = Vec::new();
-            let range =
-                (record::event(self.number, user_id, tail + 1), record::event(self.number, user_id, cursor));
-            let mut failed = None;
-            tx.store.scan(&range.0, &range.1, &mut |_, value| {
-                count += 1;
-                match Stored::read(value, None) {
-                    Ok(event) if count > limits::TRIM_EVENTS_MAX => cursor = event.seq - 1,
-                    Ok(event) => {
-                        last = event.seq;
-                        goes.extend((!event.is_status).then_some(event.seq));
-                    }
-                    Err(error) => failed = Some(error),
-                }
-                count <= limits::TRIM_EVENTS_MAX && failed.is_none()
-            })?;
-            failed.map_or(Ok(()), Err)?;
-            if self.appended.contains_key(&user_id) {
-                // What this batch appends is not found yet: it goes another time. All before was found.
-                cursor = cursor.min(last.max(self.stored_clock));
-            }
-            for seq in goes {
-                tx.batch.delete(record::event(self.number, user_id, seq));
-            }
-        }
-        if let Some(user) = self.users.get_mut(user_id) {
-            user.tail = cursor;
-        }
-        self.tail_moved(user_id, tx)
     }
 }
 

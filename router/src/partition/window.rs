@@ -3,8 +3,9 @@
 
 use super::{
     Partition, Tx,
-    sessions::{Key, Place, Session},
+    sessions::{Key, Session},
     stream::{Mark, Stored},
+    undo::Undo,
 };
 use crate::{
     api::{Action, DeviceId, Effect, SessionId, UserId},
@@ -59,17 +60,6 @@ impl InFlight {
     }
 }
 
-/// How to take back one thing that a batch did to a session.
-#[derive(Debug)]
-pub(super) enum Undo {
-    /// It was put where this one was, if any.
-    Inserted(Key, Option<(Session, Option<Window>)>),
-    /// It stood here: events past it were sent or passed over.
-    Moved(Key, Place),
-    /// This one was acknowledged.
-    Acked(Key, InFlight),
-}
-
 /// Nothing that the device is to be told stands between its cursor and `up_to`: the runtime hands this back as a command, so
 /// that the cursor moves in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,14 +70,6 @@ pub struct Skip {
     pub device: DeviceId,
     /// Its new cursor.
     pub up_to: u64,
-}
-
-impl Undo {
-    fn key(&self) -> Key {
-        match self {
-            Self::Inserted(key, _) | Self::Moved(key, _) | Self::Acked(key, _) => *key,
-        }
-    }
 }
 
 impl Window {
@@ -102,6 +84,12 @@ impl Window {
         self.in_flight.push_back(event);
     }
 
+    /// The oldest one is in flight again.
+    pub(super) fn put_back(&mut self, event: InFlight) {
+        self.bytes += event.bytes as usize;
+        self.in_flight.push_front(event);
+    }
+
     /// Takes the oldest event in flight, if it is acknowledged by this.
     fn pop(&mut self, up_to: u64) -> Option<InFlight> {
         let event = self.in_flight.pop_front_if(|event| event.seq <= up_to)?;
@@ -110,7 +98,7 @@ impl Window {
     }
 
     /// Events past this one are not in flight after all.
-    fn take_back(&mut self, sent: u64) {
+    pub(super) fn take_back(&mut self, sent: u64) {
         while let Some(event) = self.in_flight.pop_back_if(|event| event.seq > sent) {
             self.bytes -= event.bytes as usize;
         }
@@ -255,7 +243,7 @@ impl Partition {
     }
 
     /// Forgets a window that holds nothing, and the memory of many that are gone.
-    fn drop_window(&mut self, key: Key) {
+    pub(super) fn drop_window(&mut self, key: Key) {
         if self.windows.get(&key).is_some_and(|window| !window.is_needed()) {
             self.windows.remove(&key);
         }
@@ -382,34 +370,5 @@ impl Partition {
             session.place.pass(up_to);
         }
         acked
-    }
-
-    pub(super) fn undo_sessions(&mut self) {
-        while let Some(undo) = self.undo.pop() {
-            match undo {
-                Undo::Inserted(key, Some((session, window))) => {
-                    self.sessions.insert(session);
-                    self.windows.remove(&key);
-                    if let Some(window) = window {
-                        self.windows.insert(key, window);
-                    }
-                }
-                Undo::Inserted(key, None) => self.remove_session(key),
-                Undo::Moved(key, place) => {
-                    let Some(session) = self.sessions.get_mut(key) else { continue };
-                    session.place = place;
-                    let Some(window) = self.windows.get_mut(&key) else { continue };
-                    window.take_back(place.sent());
-                    self.drop_window(key);
-                }
-                Undo::Acked(key, event) => {
-                    if self.sessions.get(key).is_some() {
-                        let window = self.windows.entry(key).or_default();
-                        window.bytes += event.bytes as usize;
-                        window.in_flight.push_front(event);
-                    }
-                }
-            }
-        }
     }
 }

@@ -4,7 +4,8 @@
 use crate::{
     api::UserId,
     config::{Limit, UserLimits},
-    limits::{THROTTLE_PARTS, THROTTLE_PRUNE_MS, THROTTLE_USERS_MAX},
+    limits::{JOINING_A_TOKEN, THROTTLE_PARTS, THROTTLE_PRUNE_MS, THROTTLE_USERS_MAX},
+    partition::joining,
 };
 use governor::{
     Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, nanos::Nanos, state::StateStore,
@@ -13,6 +14,7 @@ use roost_proto::v1::client_frame::Body;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::{
     hash::BuildHasher,
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,7 +23,8 @@ use std::{
 };
 
 /// The kinds of requests that are limited, as operators and Errors name them.
-pub const LIMITED: [&str; 5] = ["sends", "group_operations", "key_fetches", "history_fetches", "signals"];
+pub const LIMITED: [&str; 6] =
+    ["sends", "group_operations", "key_fetches", "history_fetches", "signals", "reads"];
 
 /// What a request counts as: its place in [`LIMITED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +34,24 @@ pub(crate) enum Kind {
     KeyFetch,
     HistoryFetch,
     Signal,
+    Read,
 }
 
 impl Kind {
-    /// None: it is as frequent as what others say to the user, and only its connection limits it.
-    pub(super) fn of(body: &Body) -> Option<Self> {
-        match body {
-            Body::Send(_) | Body::KeysPublish(_) => Some(Self::Send),
-            Body::Group(_) => Some(Self::GroupOperation),
-            Body::KeysFetch(_) => Some(Self::KeyFetch),
-            Body::History(_) => Some(Self::HistoryFetch),
-            Body::Typing(_) | Body::Watch(_) => Some(Self::Signal),
-            Body::Ack(_) | Body::Read(_) => None,
-        }
+    /// And how many tokens it takes. None: it is as frequent as what others say to the user, and only its connection limits it.
+    pub(super) fn of(body: &Body) -> Option<(Self, usize)> {
+        let kind = match body {
+            Body::Send(_) | Body::KeysPublish(_) => Self::Send,
+            Body::Group(command) => {
+                return Some((Self::GroupOperation, 1 + joining(command).len() / JOINING_A_TOKEN));
+            }
+            Body::KeysFetch(_) => Self::KeyFetch,
+            Body::History(_) => Self::HistoryFetch,
+            Body::Typing(_) | Body::Watch(_) => Self::Signal,
+            Body::Read(read) => return Some((Self::Read, read.message.len())),
+            Body::Ack(_) => return None,
+        };
+        Some((kind, 1))
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -57,7 +65,8 @@ type Limiter = RateLimiter<UserId, Table, Ticks, NoOpMiddleware<Nanos>>;
 pub(crate) struct Throttle {
     start: Instant,
     ticks: Ticks,
-    limiters: [Option<Limiter>; LIMITED.len()],
+    /// Each with its burst.
+    limiters: [Option<(Limiter, NonZeroU32)>; LIMITED.len()],
     refused: [AtomicU64; LIMITED.len()],
     uncounted: Arc<AtomicU64>,
 }
@@ -71,9 +80,9 @@ impl Throttle {
             let table = Table::new(THROTTLE_USERS_MAX, ticks.clone(), uncounted.clone());
             RateLimiter::new(quota, table, ticks.clone())
         };
-        let UserLimits { sends, group_operations, key_fetches, history_fetches, signals } = *limits;
-        let limiters =
-            [sends, group_operations, key_fetches, history_fetches, signals].map(|limit| limit.map(limiter));
+        let UserLimits { sends, group_operations, key_fetches, history_fetches, signals, reads } = *limits;
+        let limits = [sends, group_operations, key_fetches, history_fetches, signals, reads];
+        let limiters = limits.map(|limit| limit.map(|limit| (limiter(limit), limit.burst)));
         Self { start: Instant::now(), ticks, limiters, refused: Default::default(), uncounted }
     }
 
@@ -82,13 +91,15 @@ impl Throttle {
         self.ticks.move_to(self.start.elapsed());
     }
 
-    /// Counts one request.
+    /// Counts one request that takes so many tokens; as many as there can be, where it takes more.
     ///
     /// # Errors
     /// It is one too many; milliseconds after which it is not.
-    pub(super) fn check(&self, kind: Kind, user: UserId) -> Result<(), u32> {
-        let Some(limiter) = &self.limiters[kind as usize] else { return Ok(()) };
-        limiter.check_key(&user).map_err(|until| {
+    pub(super) fn check(&self, kind: Kind, user: UserId, tokens: usize) -> Result<(), u32> {
+        let Some((limiter, burst)) = &self.limiters[kind as usize] else { return Ok(()) };
+        let tokens = u32::try_from(tokens).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        let Ok(outcome) = limiter.check_key_n(&user, tokens.min(*burst)) else { return Ok(()) };
+        outcome.map_err(|until| {
             self.refused[kind as usize].fetch_add(1, Relaxed);
             let wait = until.wait_time_from(self.ticks.now());
             wait.as_nanos().div_ceil(1_000_000).clamp(1, u32::MAX.into()) as u32
@@ -180,7 +191,7 @@ impl StateStore for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU32;
+    use roost_proto::v1::{GroupCommand, Read, group_command::Create};
 
     fn limit(per_s: u32, burst: u32) -> Limit {
         Limit { period: Duration::from_secs(1) / per_s, burst: NonZeroU32::new(burst).unwrap() }
@@ -194,30 +205,30 @@ mod tests {
     fn a_burst_passes_and_then_the_rate() {
         let throttle = Throttle::new(&UserLimits { sends: Some(limit(10, 3)), ..UserLimits::default() });
         for _ in 0..3 {
-            assert_eq!(throttle.check(Kind::Send, 1), Ok(()));
+            assert_eq!(throttle.check(Kind::Send, 1, 1), Ok(()));
         }
-        assert_eq!(throttle.check(Kind::Send, 1), Err(100));
+        assert_eq!(throttle.check(Kind::Send, 1, 1), Err(100));
         at(&throttle, 60);
-        assert_eq!(throttle.check(Kind::Send, 1), Err(40));
+        assert_eq!(throttle.check(Kind::Send, 1, 1), Err(40));
         at(&throttle, 100);
-        assert_eq!(throttle.check(Kind::Send, 1), Ok(()));
-        assert_eq!(throttle.check(Kind::Send, 1), Err(100));
+        assert_eq!(throttle.check(Kind::Send, 1, 1), Ok(()));
+        assert_eq!(throttle.check(Kind::Send, 1, 1), Err(100));
         // Others, and other kinds, are others; what is refused is counted by kind.
-        assert_eq!(throttle.check(Kind::Send, 2), Ok(()));
-        assert_eq!(throttle.check(Kind::KeyFetch, 1), Ok(()));
-        assert_eq!(throttle.counts(), ([3, 0, 0, 0, 0], 0));
+        assert_eq!(throttle.check(Kind::Send, 2, 1), Ok(()));
+        assert_eq!(throttle.check(Kind::KeyFetch, 1, 1), Ok(()));
+        assert_eq!(throttle.counts(), ([3, 0, 0, 0, 0, 0], 0));
         // After a pause there is a burst again, and no more than that.
         at(&throttle, 100_000);
-        assert_eq!((0..5).filter(|_| throttle.check(Kind::Send, 1).is_ok()).count(), 3);
+        assert_eq!((0..5).filter(|_| throttle.check(Kind::Send, 1, 1).is_ok()).count(), 3);
     }
 
     #[test]
     fn the_clock_of_a_slower_thread_turns_nothing_back() {
         let throttle = Throttle::new(&UserLimits { sends: Some(limit(1, 1)), ..UserLimits::default() });
         at(&throttle, 5_000);
-        assert_eq!(throttle.check(Kind::Send, 1), Ok(()));
+        assert_eq!(throttle.check(Kind::Send, 1, 1), Ok(()));
         at(&throttle, 1);
-        assert_eq!(throttle.check(Kind::Send, 1), Err(1_000));
+        assert_eq!(throttle.check(Kind::Send, 1, 1), Err(1_000));
     }
 
     #[test]
@@ -228,13 +239,35 @@ mod tests {
             key_fetches: Some(limit(1, 3)),
             history_fetches: Some(limit(1, 4)),
             signals: Some(limit(1, 5)),
+            reads: Some(limit(1, 6)),
         };
         let throttle = Throttle::new(&limits);
-        let kinds = [Kind::Send, Kind::GroupOperation, Kind::KeyFetch, Kind::HistoryFetch, Kind::Signal];
-        let passed = kinds.map(|kind| (0..9).filter(|_| throttle.check(kind, 1).is_ok()).count());
-        assert_eq!(passed, [1, 2, 3, 4, 5]);
-        assert_eq!(throttle.counts().0, [8, 7, 6, 5, 4]);
+        let kinds =
+            [Kind::Send, Kind::GroupOperation, Kind::KeyFetch, Kind::HistoryFetch, Kind::Signal, Kind::Read];
+        let passed = kinds.map(|kind| (0..9).filter(|_| throttle.check(kind, 1, 1).is_ok()).count());
+        assert_eq!(passed, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(throttle.counts().0, [8, 7, 6, 5, 4, 3]);
         assert_eq!(kinds.map(Kind::name), LIMITED);
+    }
+
+    #[test]
+    fn what_is_dear_takes_more_tokens() {
+        let of = |body: Body| Kind::of(&body);
+        let read = |ids: u64| of(Read { message: (0..ids).collect() }.into());
+        assert_eq!((read(0), read(1024)), (Some((Kind::Read, 0)), Some((Kind::Read, 1024))));
+        let create = |members: u64| {
+            let create = Create { name: "x".into(), member: (0..members).collect() };
+            of(GroupCommand { group: 0, command: Some(create.into()) }.into())
+        };
+        assert_eq!(create(1), Some((Kind::GroupOperation, 1)));
+        assert_eq!(create(1024), Some((Kind::GroupOperation, 17)));
+        let throttle = Throttle::new(&UserLimits { reads: Some(limit(10, 100)), ..UserLimits::default() });
+        assert_eq!(throttle.check(Kind::Read, 1, 60), Ok(()));
+        assert_eq!(throttle.check(Kind::Read, 1, 60), Err(2_000));
+        // None takes nothing less than one, and none more than there can be.
+        assert_eq!((0..50).filter(|_| throttle.check(Kind::Read, 1, 0).is_ok()).count(), 40);
+        assert_eq!(throttle.check(Kind::Read, 2, 1024), Ok(()));
+        assert_eq!(throttle.check(Kind::Read, 2, 1), Err(100));
     }
 
     #[test]
@@ -257,6 +290,6 @@ mod tests {
     #[test]
     fn nobody_is_limited_where_nothing_is_configured() {
         let throttle = Throttle::new(&UserLimits::default());
-        assert!((0..100_000).all(|_| throttle.check(Kind::Send, 1).is_ok()));
+        assert!((0..100_000).all(|_| throttle.check(Kind::Send, 1, 1).is_ok()));
     }
 }

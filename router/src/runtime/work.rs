@@ -130,8 +130,8 @@ fn limited(request: &Request, throttle: &Throttle) -> Option<Work> {
     else {
         return None;
     };
-    let kind = Kind::of(body)?;
-    let retry_after_ms = throttle.check(kind, *user).err()?;
+    let (kind, tokens) = Kind::of(body)?;
+    let retry_after_ms = throttle.check(kind, *user, tokens).err()?;
     let message = format!("too many {} by this user; wait", kind.name());
     let error = Error { code: Code::RATE_LIMITED.into(), message, retry_after_ms };
     Some(Work::Refuse { session: *session, id: *id, error })

@@ -50,6 +50,7 @@ fn rules() -> Rules {
         window_events_max: 3,
         window_bytes_max: 400,
         group_members_max: MEMBERS_MAX,
+        trim_events_max: 2,
         ..Config::default().rules()
     }
 }

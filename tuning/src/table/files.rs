@@ -1,6 +1,7 @@
 //! Open files: what the kernel allows the system, and what the process has.
 
 use crate::{
+    check,
     demand::{Demand, Kind},
     limits,
     machine::Machine,
@@ -24,8 +25,8 @@ pub const SETTINGS: &[Setting] = &[
         name: "fs.file-max",
         stops: true,
         scope: Scope::Host,
-        rule: Rule::AtLeast(|demand| system_files(demand).into_iter().collect()),
-        needs: "connections and a fifth, at least 65,536 more",
+        rule: Rule::Judged(system_files),
+        needs: "connections and a fifth, at least 65,536 more; nothing of a process (--pid) with CAP_SYS_ADMIN",
         why: "Every socket is an open file of the system, direct descriptors too. When they are used up, accept fails with \
               ENFILE for every process without CAP_SYS_ADMIN.",
         cost: "Nothing: a file's memory is part of what a connection costs.",
@@ -68,9 +69,16 @@ fn gateway_files(connections: u64) -> u64 {
     enough.max(limits::PROCESS_FILES)
 }
 
-fn system_files(demand: &Demand) -> Option<u64> {
-    let connections = demand.has_sockets().then_some(demand.connections)?;
-    Some(connections + (connections / 5).max(65_536))
+/// A gateway that is known to be exempt needs nothing; who asks as root may well start it as somebody else.
+fn system_files(machine: &Machine, demand: &Demand) -> Judgement {
+    let connections = demand.connections;
+    let required = demand.has_sockets().then(|| connections + (connections / 5).max(65_536));
+    let required: Vec<u64> = required.into_iter().collect();
+    let judged = check::at_least(machine, "fs.file-max", &required);
+    if machine.pid().is_some() && machine.is_administrator() {
+        return Judgement::ok(format!("{}, CAP_SYS_ADMIN", judged.current), "not needed");
+    }
+    judged
 }
 
 fn nofile(machine: &Machine, demand: &Demand) -> Judgement {

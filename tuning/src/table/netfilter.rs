@@ -24,7 +24,7 @@ pub const SETTINGS: &[Setting] = &[
                 demand.connections + demand.connections / 4,
             )
         }),
-        needs: "connections and a quarter, where the module is loaded",
+        needs: "connections and a quarter, where connections are tracked (nf_conntrack_count is not 0)",
         why: "When the table is full, packets of new connections are dropped without an answer ('nf_conntrack: table full'). \
               Better than a large table is none: a notrack rule for the gateway's port.",
         cost: "256 bytes of kernel memory for each tracked connection, and its extensions, which docs/MEMORY.md does not count.",
@@ -38,7 +38,7 @@ pub const SETTINGS: &[Setting] = &[
             let buckets = (demand.connections / 4).next_power_of_two();
             tracked(machine, demand, "net.netfilter.nf_conntrack_buckets", buckets)
         }),
-        needs: "a quarter of the connections, as a power of two, where the module is loaded",
+        needs: "a quarter of the connections, as a power of two, where connections are tracked",
         why: "Every packet's entry is looked up in this table; with few buckets the chains get long.",
         cost: "8 bytes a bucket.",
         source: CONNTRACK,
@@ -81,6 +81,10 @@ pub const SETTINGS: &[Setting] = &[
 fn tracked(machine: &Machine, demand: &Demand, name: &str, required: u64) -> Judgement {
     if !demand.has_sockets() {
         return Judgement::absent("phantoms are not tracked");
+    }
+    // Where no rule of the namespace asks for it, nothing is tracked, not even this session.
+    if machine.number("net.netfilter.nf_conntrack_count") == Some(0) {
+        return Judgement::absent("loaded, tracks nothing");
     }
     match check::at_least(machine, name, &[required]) {
         absent if absent.current == "not here" => Judgement::absent("nf_conntrack is not loaded"),

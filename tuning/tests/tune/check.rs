@@ -79,6 +79,10 @@ fn the_report_has_its_columns_in_both_forms() {
         assert!(ROW.iter().all(|field| fields.contains(field)), "{fields:?}");
     }
     let text = tree.tune("check", &[]).stdout;
+    assert!(
+        text.contains("\nconnections fail first by net.netfilter.nf_conntrack_max, at 209715 connections\n"),
+        "{text}"
+    );
     let header = text.lines().nth(1).expect("a header");
     let columns: Vec<&str> = header.split_whitespace().collect();
     assert_eq!(columns, ["setting", "current", "required", "why", "cost", "scope", "status"]);
@@ -109,7 +113,9 @@ fn files_of_the_gateway_are_rings_and_not_connections() {
 
     // Of another process.
     tree.write("proc/77/limits", &limits(1_024));
+    tree.write("proc/77/status", "CapEff:\t0000000000200000\n");
     let (_, gateway) = tree.report("check", &["--connections", "10M", "--pid", "77"]);
+    assert_eq!(row(&gateway, "fs.file-max")["status"], "ok", "CAP_SYS_ADMIN is exempt");
     let files = row(&gateway, "RLIMIT_NOFILE");
     assert_eq!(files["status"], "short");
     assert!(
@@ -176,6 +182,8 @@ fn decisions_about_security_are_told_and_not_made() {
 #[test]
 fn what_is_not_there_does_not_apply() {
     let tree = Tree::stock();
+    tree.write("proc/sys/net/netfilter/nf_conntrack_count", "0\n");
+    assert_eq!(row(&tree.report("check", &[]).1, "net.netfilter.nf_conntrack_max")["status"], "absent");
     std::fs::remove_dir_all(tree.root().join("sys/class/net/eth0")).expect("removed");
     std::fs::remove_dir_all(tree.root().join("proc/sys/net/netfilter")).expect("removed");
     tree.remove("proc/sys/net/core/busy_poll");

@@ -37,6 +37,7 @@ const STOCK: &[(&str, &str)] = &[
     ("proc/sys/net/ipv4/neigh/default/gc_thresh3", "1024\n"),
     ("proc/sys/net/ipv6/neigh/default/gc_thresh3", "1024\n"),
     ("proc/sys/net/netfilter/nf_conntrack_max", "262144\n"),
+    ("proc/sys/net/netfilter/nf_conntrack_count", "12\n"),
     ("proc/sys/net/netfilter/nf_conntrack_buckets", "262144\n"),
     ("proc/sys/vm/max_map_count", "65530\n"),
     ("proc/sys/vm/overcommit_memory", "0\n"),

@@ -144,6 +144,16 @@ fn a_group_has_bounds() {
 }
 
 #[test]
+fn who_is_in_a_group_that_has_become_too_large_may_leave_it() {
+    let mut bed = Bed::new();
+    bed.attach_all(1..=8);
+    let group = bed.create(1, &[2, 3, 4, 5, 6, 7]);
+    bed.partitions.iter_mut().for_each(|partition| partition.rules.group_members_max = 4);
+    assert_eq!(members(&info(2, &bed.group(2, group, remove(&[2])))).len(), 6);
+    assert_eq!(error(1, &bed.group(1, group, add(&[8]))).0, Code::TOO_LARGE);
+}
+
+#[test]
 fn who_does_not_exist_is_not_added() {
     let mut bed = Bed::new();
     bed.attach_all(1..=6);

@@ -89,9 +89,11 @@ fn it_goes_after_the_days_it_is_kept_for() {
 mod groups {
     use crate::{
         config::{Config, Rules},
+        limits::DAY_MS,
         log,
-        partition::group_home,
         partition::groups::bed::{Bed, PARTITIONS, add, answer, error, origin, remove, say, sent},
+        partition::{Output, Partition, group_home},
+        store::{Batch, Store},
     };
     use roost_proto::v1::{self, Code, HistoryFetch, address::To, server_frame};
 
@@ -133,5 +135,40 @@ mod groups {
         say(&mut bed, 5);
         assert_eq!(fetch(&mut bed, 2, group, 0, 2), newest_first(&[4, 3]));
         assert_eq!(fetch(&mut bed, 4, group, 0, 0), Err(Code::NOT_FOUND));
+    }
+
+    #[test]
+    fn what_was_said_in_an_earlier_membership_is_read_for_as_long_as_it_is_kept() {
+        let mut bed = Bed::with(Rules { history_ms: u64::MAX, ..Config::default().rules() });
+        bed.now_ms = 100 * DAY_MS;
+        bed.attach_all(1..=3);
+        let group = bed.create(1, &[2]);
+        let said = sent(1, &bed.send(1, 1, say(group, b"a"))).id;
+        bed.group(1, group, remove(&[2]));
+        bed.group(1, group, add(&[2]));
+        bed.now_ms += 31 * DAY_MS;
+        (0..40).for_each(|_| bed.tick());
+        assert_eq!(fetch(&mut bed, 2, group, 0, 0), Ok(vec![said]));
+    }
+
+    #[test]
+    fn a_group_that_is_being_deleted_is_not_read_beside_the_commit() {
+        let mut bed = Bed::with(Rules { history_ms: u64::MAX, ..Config::default().rules() });
+        bed.attach_all(1..=2);
+        let group = bed.create(1, &[]);
+        let home = group_home(group, PARTITIONS).unwrap();
+        let (mut batch, mut out) = (Batch::default(), Output::default());
+        bed.apply(home, &Bed::command(1, group, remove(&[1])), &mut batch, &mut out);
+        let with = v1::Address { to: Some(To::Group(group)) }.into();
+        let fetch = HistoryFetch { with, before: 0, limit: 0 }.into();
+        let fetch = log::History { origin: origin(1, 1).into(), fetch }.into();
+        if bed.partitions[usize::from(home)].goes_aside(&fetch, &bed.store, bed.now_ms) {
+            bed.apply(home, &fetch, &mut Batch::default(), &mut Output::default());
+        }
+        bed.partitions.iter().for_each(|partition| partition.flush(&mut batch));
+        bed.store.commit(&batch).unwrap();
+        bed.partitions.iter_mut().for_each(Partition::committed);
+        let effects = bed.group(1, group, add(&[2]));
+        assert_eq!(error(1, &effects).0, Code::NOT_FOUND, "it lives again");
     }
 }

@@ -257,6 +257,7 @@ fn a_device_that_makes_room_for_another_leaves_no_keys() {
     let mut bed = Bed::new();
     bed.attach(2, 1);
     bed.publish(2, 1, keys("first", 0..4));
+    bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
     bed.now_ms += 31 * limits::DAY_MS;
     for device in 2..=limits::DEVICES_MAX as u32 {
         bed.attach(2, device);

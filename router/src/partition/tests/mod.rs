@@ -10,8 +10,14 @@ mod sessions;
 mod streams;
 
 use super::*;
-use crate::{config::Config, limits, record::Space, store::MemoryStore};
-use roost_proto::v1::{self, Mark, address::To, event};
+use crate::{
+    api::{Action, Answer, Effect},
+    config::Config,
+    limits,
+    record::Space,
+    store::MemoryStore,
+};
+use roost_proto::v1::{self, Code, Mark, address::To, event, server_frame};
 
 struct Bed {
     partition: Partition,
@@ -22,6 +28,11 @@ struct Bed {
 fn origin(user: u64, device: u32, generation: u32) -> log::Origin {
     let slot = user as u32 * 10 + device;
     log::Origin { slot, generation, user, device, id: 9, ..log::Origin::default() }
+}
+
+/// Who calls over HTTP.
+fn caller(user: u64, device: u32) -> log::Origin {
+    log::Origin { call: true, ..origin(user, device, 77) }
 }
 
 fn message(to: u64, client_id: &[u8]) -> v1::Send {
@@ -89,6 +100,18 @@ impl Bed {
         for _ in 0..20 {
             self.run([log::Tick::default().into()]);
         }
+    }
+
+    /// A user's own events in the store.
+    fn events_of(&self, user: u64) -> usize {
+        let mut count = 0;
+        let range = (record::event(0, user, 0), record::event(0, user, u64::MAX));
+        let count_one = &mut |_: &[u8]| {
+            count += 1;
+            true
+        };
+        self.store.keys(&range.0, &range.1, count_one).unwrap();
+        count
     }
 
     fn counts(&self) -> [usize; 3] {

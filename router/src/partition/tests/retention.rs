@@ -81,7 +81,39 @@ fn a_device_that_stays_connected_for_a_month_is_not_away_when_it_goes() {
 }
 
 #[test]
-fn what_one_ack_leaves_to_be_deleted_goes_with_the_next() {
+fn a_device_that_only_asks_over_http_is_here() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    bed.attach(2, 1);
+    let ask = || log::Events { origin: caller(2, 2).into(), after: None, limit: 100 }.into();
+    for _ in 0..40 {
+        bed.run([ask()]);
+        bed.now_ms += limits::DAY_MS;
+    }
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"a"))));
+    bed.ack(2, 1, seen[0]);
+    let effects = bed.run([ask()]);
+    let [Action::Answer(answer)] = &effects.iter().map(|e| e.action.clone()).collect::<Vec<_>>()[..] else {
+        panic!("not an answer: {effects:?}")
+    };
+    assert!(matches!(&**answer, Answer::Events { events, .. } if events.len() == 1), "{answer:?}");
+}
+
+#[test]
+fn a_device_that_is_connected_makes_no_room_for_another() {
+    let mut bed = Bed::new();
+    bed.now_ms = 100 * limits::DAY_MS;
+    for device in 1..=limits::DEVICES_MAX as u32 {
+        bed.attach(2, device);
+    }
+    bed.now_ms += 31 * limits::DAY_MS;
+    assert_eq!(code(&bed.attach(2, 99)), Code::FORBIDDEN);
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"a"))));
+    assert_eq!(to(2, 1, &bed.ack(2, 1, seen[0])).len(), 1, "an answer");
+}
+
+#[test]
+fn what_one_ack_leaves_to_be_deleted_goes_with_ticks() {
     let mut bed = Bed::new();
     bed.partition.rules.window_events_max = 10_000;
     bed.partition.rules.window_bytes_max = 10_000_000;
@@ -93,24 +125,44 @@ fn what_one_ack_leaves_to_be_deleted_goes_with_the_next() {
     }
     bed.ack(2, 1, u64::MAX);
     bed.ack(2, 2, u64::MAX);
-    assert_eq!(bed.store.len(Space::Events), 500 + 1, "and a receipt");
-    bed.run([log::RemoveDevice { origin: origin(2, 1, 1).into(), device: 2 }.into()]);
-    for n in 0..2_u8 {
-        let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, &[9, n]))));
-        bed.ack(2, 1, seen[0]);
-    }
-    let own = bed.store.len(Space::Events) - receipts_of(&bed);
-    assert_eq!(own, 0);
+    assert_eq!(bed.events_of(2), 500);
+    bed.run([log::Tick::default().into()]);
+    assert_eq!(bed.events_of(2), 0);
 }
 
-fn receipts_of(bed: &Bed) -> usize {
-    let mut count = 0;
-    let range = (record::event(0, 1, 0), record::event(0, 1, u64::MAX));
-    bed.store
-        .scan(&range.0, &range.1, &mut |_, _| {
-            count += 1;
-            true
-        })
-        .unwrap();
-    count
+#[test]
+fn what_is_left_to_be_deleted_is_found_again_after_a_start() {
+    let mut bed = Bed::new();
+    bed.attach(2, 1);
+    bed.run([log::Detach { origin: origin(2, 1, 1).into() }.into()]);
+    for n in 0..3 * limits::TRIM_EVENTS_MAX as u32 {
+        bed.send(1, 1, message(2, &n.to_be_bytes()));
+    }
+    bed.run([log::Ack { origin: caller(2, 1).into(), up_to: u64::MAX }.into()]);
+    let left = bed.events_of(2);
+    assert!(left > limits::TRIM_EVENTS_MAX, "{left}");
+    bed.partition = Partition::open(0, 1, bed.partition.rules, &bed.store).unwrap();
+    bed.run([log::Tick::default().into()]);
+    assert_eq!(bed.events_of(2), left, "nobody knows of them");
+    bed.attach(2, 1);
+    (0..3).for_each(|_| drop(bed.run([log::Tick::default().into()])));
+    assert_eq!(bed.events_of(2), 0);
+}
+
+#[test]
+fn what_only_a_removed_device_lacked_goes_however_much_it_is() {
+    let mut bed = Bed::new();
+    bed.attach(2, 1);
+    bed.attach(2, 2);
+    bed.run([log::Detach { origin: origin(2, 2, 1).into() }.into()]);
+    for n in 0..3000_u16 {
+        let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, &n.to_be_bytes()))));
+        bed.ack(2, 1, seen[0]);
+    }
+    bed.run([log::RemoveDevice { origin: caller(2, 1).into(), device: 2 }.into()]);
+    assert!(bed.events_of(2) > 0);
+    let seen = seqs(&to(2, 1, &bed.send(1, 1, message(2, b"another"))));
+    bed.ack(2, 1, seen[0]);
+    (0..3).for_each(|_| drop(bed.run([log::Tick::default().into()])));
+    assert_eq!(bed.events_of(2), 0);
 }
