@@ -33,6 +33,11 @@ limits of a running process, `--scope namespace` changes only what a container m
 machine's files. Exit codes: 0 as required, 1 something is short, 2 usage, 3 a setting is unsupported here, 4 a reboot is needed; 3 goes
 before 1, and 1 before 4.
 
+`--json` gives `command`, `connections`, `profile`, `kind`, `pairs`, `root`, `kernel`, `exit_code`, `first_limit` (the setting by which connections fail
+first), and `settings` with a row for each: the columns of the table and `lift` (the command that mends it), `source`, `stops` (connections fail beyond it; else
+they get slower or dearer) and `allows` (the connections it fits as it is). A `status` is `ok`, `short`, `reboot`, `unsupported` or `not applicable`. `plan`
+and `apply` add `writes`, `apply` adds `failed`, `verify` adds `drift`.
+
 ";
 
 /// The whole page.

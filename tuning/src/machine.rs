@@ -39,9 +39,11 @@ impl Machine {
         Self::at("/")
     }
 
-    /// The copy of a machine's files below `root`; `/` is this machine itself.
+    /// The copy of a machine's files below `root`; `/`, however it is written, is this machine itself.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), pid: None, probe: OnceLock::new() }
+        let root = root.into();
+        let root = fs::canonicalize(&root).unwrap_or(root);
+        Self { root, pid: None, probe: OnceLock::new() }
     }
 
     /// The same, with the limits of a running process instead of this one's.
@@ -176,15 +178,17 @@ impl Machine {
     fn group_limit(&self, line: &str) -> Option<(u64, PathBuf)> {
         let mut parts = line.splitn(3, ':');
         let (hierarchy, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
-        let (mount, file) = if hierarchy == "0" {
-            ("/sys/fs/cgroup", "memory.max")
+        // Beyond memory.high a group is slowed down until it stands still, beyond memory.max it is killed.
+        let (mount, names): (_, &[&str]) = if hierarchy == "0" {
+            ("/sys/fs/cgroup", &["memory.max", "memory.high"])
         } else if controllers.split(',').any(|name| name == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"])
         } else {
             return None;
         };
         let folders = Path::new(group.trim_start_matches('/')).ancestors();
-        let files = folders.map(|folder| Path::new(mount).join(folder).join(file));
+        let files =
+            folders.flat_map(|folder| names.iter().map(move |name| Path::new(mount).join(folder).join(name)));
         files.filter_map(|file| Some((self.text(&file)?.parse().ok()?, file))).min()
     }
 }

@@ -31,7 +31,8 @@ pub enum Status {
     Reboot,
     /// The gateway needs what this kernel does not have.
     Unsupported,
-    /// There is nothing here that it applies to.
+    /// There is nothing here that it applies to: no hardware, no module, another profile.
+    #[serde(rename = "not applicable")]
     Absent,
 }
 

@@ -29,8 +29,8 @@ pub const SETTINGS: &[Setting] = &[
         scope: Scope::Process,
         rule: Rule::Judged(group),
         needs: "as memory, without the system's part, where a group is limited",
-        why: "Sockets and rings are charged to the group of the process; beyond memory.max it is killed while the machine \
-              has memory left.",
+        why: "Sockets and rings are charged to the group of the process; beyond memory.high it is slowed down, and beyond \
+              memory.max it is killed while the machine has memory left.",
         cost: "Less for other groups.",
         source: "kernel: Documentation/admin-guide/cgroup-v2.rst; docs/MEMORY.md",
     },

@@ -144,13 +144,15 @@ fn memory_is_that_of_the_tightest_group() {
     let tree = Tree::stock();
     let report = |connections: &str| tree.report("check", &["--connections", connections]).1;
     assert_eq!(row(&report("10M"), "memory")["status"], "ok");
-    assert_eq!(row(&report("10M"), "memory of the control group")["status"], "absent");
+    assert_eq!(row(&report("10M"), "memory of the control group")["status"], "not applicable");
     tree.write("sys/fs/cgroup/system.slice/memory.max", "8589934592\n");
     let group = row(&report("10M"), "memory of the control group").clone();
     assert_eq!((&group["status"], &group["current"]), (&"short".into(), &"8192 MiB".into()));
     assert_eq!(group["allows"], ((8 << 30) - limits::TRAFFIC_BYTES) / limits::CONNECTION_BYTES);
     assert_eq!(report("10M")["first_limit"], "net.netfilter.nf_conntrack_max", "that allows fewer still");
     assert_eq!(row(&report("1M"), "memory of the control group")["status"], "ok");
+    tree.write("sys/fs/cgroup/system.slice/roost-gateway.service/memory.high", "4294967296\n");
+    assert_eq!(row(&report("1M"), "memory of the control group")["current"], "4096 MiB");
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn what_is_not_there_does_not_apply() {
         "net.core.rps_sock_flow_entries",
         "net.netfilter.nf_conntrack_max",
     ] {
-        assert_eq!(row(&report, setting)["status"], "absent", "{setting}");
+        assert_eq!(row(&report, setting)["status"], "not applicable", "{setting}");
     }
 }
 
@@ -240,7 +242,7 @@ fn queues_are_spread_over_the_processors_there_are() {
     let planned = report["writes"].to_string();
     assert!(!planned.contains("rx-0/rps_cpus") && planned.contains("rx-1/rps_cpus"), "{planned}");
     tree.write("sys/devices/system/cpu/online", "0-1\n");
-    assert_eq!(row(&tree.report("check", &[]).1, "rps")["status"], "absent");
+    assert_eq!(row(&tree.report("check", &[]).1, "rps")["status"], "not applicable");
 }
 
 #[test]

@@ -115,6 +115,38 @@ fn the_numbers_are_the_gateways_own() {
     );
 }
 
+#[test]
+fn the_probe_asks_for_what_the_gateways_rings_do() {
+    let probe = fs::read_to_string(crate_folder().join("src/probe.rs")).expect("the probe");
+    let folder = fs::read_dir(crate_folder().join("../gateway/src/ring")).expect("the gateway's rings");
+    let (mut operations, mut flags) = (0, 0);
+    for file in folder {
+        let source = fs::read_to_string(file.expect("an entry").path()).expect("a source file");
+        for rest in source.split("opcode::").skip(1).filter(|rest| rest.contains("::new(")) {
+            // A multishot receive is the same operation with a flag.
+            let name = word(rest).trim_end_matches("Multi");
+            assert!(
+                probe.contains(&format!("opcode::{name}::CODE")),
+                "{name} is submitted and not asked for"
+            );
+            operations += 1;
+        }
+        for rest in source.split(".setup_").skip(1) {
+            assert!(
+                probe.contains(&format!(".setup_{}(", word(rest))),
+                "{} is set and not tried",
+                word(rest)
+            );
+            flags += 1;
+        }
+    }
+    assert!(operations >= 7 && flags >= 5, "{operations} operations, {flags} flags");
+}
+
+fn word(text: &str) -> &str {
+    text.split(|character: char| !character.is_alphanumeric() && character != '_').next().unwrap_or_default()
+}
+
 fn constant(source: &str, name: &str) -> String {
     let (_, rest) = source.split_once(&format!("pub const {name}: ")).unwrap_or_else(|| panic!("{name}"));
     let (_, value) = rest.split_once(" = ").expect("a value");
