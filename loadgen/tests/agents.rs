@@ -37,10 +37,10 @@ fn two_agents_in_namespaces_of_their_own_are_one_clean_run_after_the_other() {
     let agents = [Agent::start_apart(1, &secret, &["--threads", "2"]), Agent::start_apart(2, &secret, &[])];
     let gateway = Gateway::start_on("0.0.0.0:0", &[]).expect("the gateway starts");
     let url = format!("ws://10.77.1.1:{}/v1/ws", gateway.ws.port());
-    let (key, pid, at) = (gateway.data().join("secret"), gateway.pid().to_string(), addresses(&agents));
-    let of = ["--url", &url, "--secret-file", text(&key), "--gateway-pid", &pid, "--clients", "100"];
+    let (key, at) = (gateway.data().join("secret"), addresses(&agents));
+    let of = ["--url", &url, "--secret-file", text(&key), "--clients", "100"];
     // A busy machine must not hide what the ledger found.
-    let patient = ["--duration-s", "3", "--lag-us-max", "60000000", "--drain-s", "60"];
+    let patient = ["--duration-s", "2", "--lag-us-max", "60000000", "--drain-s", "60"];
     for scenario in [
         &["chat", "--rate-per-s", "300", "--offline-share", "0.2"][..],
         &["group", "--group-size", "10", "--rate-per-s", "50"],
@@ -58,6 +58,14 @@ fn two_agents_in_namespaces_of_their_own_are_one_clean_run_after_the_other() {
         assert!(count("latency_us") + count("latency_offline_us") >= times * sent, "{report:#}");
         assert_spread_over_both(&report);
     }
+    // Phases beyond the measured part reach them, too: all connections of both are lost and come back.
+    let (code, report) = report(&[&["storm"][..], &of, &patient, &coordinator(&at, &secret)].concat());
+    assert_eq!(
+        (code, &report["storm"]["lost"], &report["storm"]["back"]),
+        (0, &json!(100), &json!(100)),
+        "{report:#}"
+    );
+    assert_eq!(report["reconnects"], json!(100), "{report:#}");
 }
 
 /// Three workers had the clients, two of them on the first agent; and what agents tell adds up.

@@ -20,6 +20,9 @@ pub const MESSAGE_BYTES_MAX: usize = NOISE_BYTES_MAX - TAG_BYTES;
 pub const PART_BYTES: usize = 60_000;
 /// The results of one agent. Owner: the coordinator. Full: the agent is given up.
 pub const RESULTS_BYTES_MAX: usize = 1 << 30;
+/// The largest live count, or time in microseconds, that an agent may tell: more than can happen, and sums of some cannot overflow. Full: the
+/// agent is given up.
+pub const COUNT_MAX: u64 = 1 << 48;
 /// The encoded histogram of a worker: 6 bytes a bucket at the very most, of which the bounds allow some 20,000. Full: the agent is given up.
 pub const HISTOGRAM_BYTES_MAX: usize = 1 << 20;
 

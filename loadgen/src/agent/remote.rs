@@ -3,7 +3,8 @@
 use super::channel::{self, Receiver, Secret, Sender};
 use super::clock::Sample;
 use super::limits::{
-    CONNECT_MAX, FORWARD_EVERY, HAND_IN_MAX, PROBE_EVERY, PROBES, RESULTS_BYTES_MAX, SETUP_MAX, SILENCE_MAX,
+    CONNECT_MAX, COUNT_MAX, FORWARD_EVERY, HAND_IN_MAX, PROBE_EVERY, PROBES, RESULTS_BYTES_MAX, SETUP_MAX,
+    SILENCE_MAX,
 };
 use super::protocol::{FromAgent, Job, Own, Proof, Step, ToAgent, VERSION};
 use super::report::AgentReport;
@@ -317,6 +318,9 @@ impl Follower {
         loop {
             match receiver.receive().map_err(|error| error.to_string())? {
                 FromAgent::Counts(now) => {
+                    if now.iter().any(|count| *count > COUNT_MAX) {
+                        return Err("it counts more than can have happened".into());
+                    }
                     self.shared.counters.follow(&counts, &now);
                     counts = now;
                     self.connected.store(counts[CONNECTED], Relaxed);

@@ -36,6 +36,7 @@ impl Report {
         if let Some(cpu_s) = self.gateway_cpu_s {
             writeln!(out, "  gateway   {cpu_s:.2} s of CPU in {:.1} s", self.duration_s)?;
         }
+        self.write_agents(out)?;
         if let Some(note) = self.note {
             self.write_network(out)?;
             writeln!(out, "  note      {note}")?;
@@ -67,6 +68,30 @@ impl Report {
             writeln!(out, "  error     {count} x {error}")?;
         }
         Ok(())
+    }
+
+    /// The machines, where the clients were on others.
+    fn write_agents(&self, out: &mut String) -> std::fmt::Result {
+        for agent in &self.agents {
+            let saturated = if agent.generator_saturated { ", SATURATED" } else { "" };
+            writeln!(
+                out,
+                "  agent     {}: {} clients on {} threads, {:.2} s of CPU, own lag p99 {}{saturated}",
+                agent.address,
+                agent.clients,
+                agent.threads,
+                agent.generator_cpu_s,
+                readable(agent.generator_lag_us.p99)
+            )?;
+        }
+        match self.clock_error_us {
+            Some(us) => writeln!(
+                out,
+                "  clocks    of agents agree within {}: so exact is a latency between two of them",
+                readable(us)
+            ),
+            None => Ok(()),
+        }
     }
 
     /// The server's side of TCP: in the phantoms' network namespace there is nothing else.
@@ -149,6 +174,7 @@ fn readable(us: u64) -> String {
 mod tests {
     use super::super::{Latency, PHANTOM_NOTE};
     use super::*;
+    use crate::agent::report::AgentReport;
     use crate::host::Network;
 
     #[test]
@@ -166,6 +192,26 @@ mod tests {
         assert_eq!(summary.matches("scheduled time").count(), 1, "{summary}");
         let closed = Report { closed_loop: true, ..report }.summary();
         assert!(closed.contains("from the sending") && !closed.contains("scheduled"), "{closed}");
+    }
+
+    #[test]
+    fn agents_are_told_one_by_one_and_the_saturated_one_is_named() {
+        let agent = |address: &str, generator_saturated| AgentReport {
+            address: address.into(),
+            generator_saturated,
+            clients: 50,
+            threads: 2,
+            ..AgentReport::default()
+        };
+        let agents = vec![agent("one:7000", false), agent("two:7000", true)];
+        let summary = Report { agents, clock_error_us: Some(45), ..Report::default() }.summary();
+        let lines: Vec<_> = summary.lines().filter(|line| line.starts_with("  agent ")).collect();
+        assert!(
+            lines[0].contains("one:7000: 50 clients on 2 threads") && !lines[0].contains("SATURATED"),
+            "{summary}"
+        );
+        assert!(lines[1].contains("two:7000") && lines[1].ends_with("SATURATED"), "{summary}");
+        assert!(summary.contains("agree within 45 us"), "{summary}");
     }
 
     #[test]
