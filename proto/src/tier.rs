@@ -95,7 +95,10 @@ pub enum Call {
         device: DeviceId,
     },
     /// The groups the user is a member of; answered by `Answer::Groups`.
-    Groups,
+    Groups {
+        /// Those whose number is above this one.
+        after: u64,
+    },
 }
 
 /// What a [`Call`] is answered with where the contract has no frame for it.
@@ -112,8 +115,13 @@ pub enum Answer {
     },
     /// For `Call::Devices`: in the order of their first session.
     Devices(Vec<DeviceState>),
-    /// For `Call::Groups`: by number.
-    Groups(Vec<GroupInfo>),
+    /// For `Call::Groups`: as many as the router answers at once.
+    Groups {
+        /// By rising number.
+        groups: Vec<GroupInfo>,
+        /// There are more past the last of them.
+        more: bool,
+    },
 }
 
 /// A device of a user.

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use roost_proto::tier::{Answer, Call};
 use roost_proto::v1::group_command::{Command, Create, Members};
 use roost_proto::v1::{self, server_frame};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer::Refusal;
 use super::caller::Caller;
 use super::calls::defect;
 use super::contract::{self, Contract, respond};
+use super::messages::bad_query;
 use super::openapi;
 use super::routes::Shared;
 use crate::conn::Identity;
@@ -22,9 +24,20 @@ use crate::conn::Identity;
 /// The groups of a user.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Groups {
-    /// By number.
+    /// By rising number.
     #[schema(schema_with = openapi::groups)]
     groups: Vec<v1::GroupInfo>,
+    /// There are more past the last of them.
+    more: bool,
+}
+
+/// Where in the list of groups.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct GroupsQuery {
+    /// Groups whose number is above this one; left out: from the first
+    #[param(value_type = Option<u64>, minimum = 0)]
+    after: Option<String>,
 }
 
 /// What is changed of a group.
@@ -64,17 +77,21 @@ pub(super) async fn create(
     command(&shared, who, 0, create.into(), StatusCode::CREATED).await
 }
 
-/// Lists the groups the caller is a member of.
-#[utoipa::path(get, path = "/v1/groups", tag = "groups", security(("token" = [])),
-    responses((status = 200, description = "The groups, with their members", body = Groups)))]
+/// Lists the groups the caller is a member of, a page of some 256 KiB at a time.
+#[utoipa::path(get, path = "/v1/groups", tag = "groups", security(("token" = [])), params(GroupsQuery),
+    responses((status = 200, description = "Groups with all their members, perhaps none; more of them where `more` says so", body = Groups)))]
 pub(super) async fn list(
     Caller(who): Caller,
     State(shared): State<Arc<Shared>>,
+    query: Result<Query<GroupsQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Answer::Groups(groups) = shared.calls()?.call(who, Call::Groups).await? else {
+    let Query(query) = query.map_err(|_| bad_query())?;
+    let after = query.after.as_deref().map(|text| contract::number("after", text)).transpose()?;
+    let call = Call::Groups { after: after.unwrap_or(0) };
+    let Answer::Groups { groups, more } = shared.calls()?.call(who, call).await? else {
         return Err(defect());
     };
-    Ok(respond(StatusCode::OK, &Groups { groups }))
+    Ok(respond(StatusCode::OK, &Groups { groups, more }))
 }
 
 /// A group as it is, for its members.

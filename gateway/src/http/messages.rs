@@ -192,6 +192,6 @@ pub(super) async fn history(
     }
 }
 
-fn bad_query() -> Refusal {
+pub(super) fn bad_query() -> Refusal {
     Refusal::bad_request("The query cannot be read: give each parameter once, as NAME=VALUE.")
 }

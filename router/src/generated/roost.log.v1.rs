@@ -2700,10 +2700,15 @@ impl ::buffa::Message for RemoveDevice {
 pub struct Groups {
     /// Field 1: `origin`
     pub origin: ::buffa::MessageField<Origin, ::buffa::Inline<Origin>>,
+    /// Field 2: `after`
+    pub after: u64,
 }
 impl ::core::fmt::Debug for Groups {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-        f.debug_struct("Groups").field("origin", &self.origin).finish()
+        f.debug_struct("Groups")
+            .field("origin", &self.origin)
+            .field("after", &self.after)
+            .finish()
     }
 }
 impl Groups {
@@ -2741,6 +2746,9 @@ impl ::buffa::Message for Groups {
                 += 1u64 + ::buffa::encoding::varint_len(inner_size as u64) as u64
                     + inner_size as u64;
         }
+        if self.after != 0u64 {
+            size += 1u64 + ::buffa::types::uint64_encoded_len(self.after) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2757,6 +2765,9 @@ impl ::buffa::Message for Groups {
                 buf,
             );
             self.origin.write_to(__cache, buf);
+        }
+        if self.after != 0u64 {
+            ::buffa::types::put_uint64_field(2u32, self.after, buf);
         }
     }
     fn merge_field(
@@ -2781,6 +2792,13 @@ impl ::buffa::Message for Groups {
                     ctx,
                 )?;
             }
+            2u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.after = ::buffa::types::decode_uint64(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2789,6 +2807,7 @@ impl ::buffa::Message for Groups {
     }
     fn clear(&mut self) {
         self.origin = ::buffa::MessageField::none();
+        self.after = 0u64;
     }
 }
 #[derive(Clone, PartialEq, Default)]

@@ -149,9 +149,10 @@ impl Partition {
     }
 
     /// The groups this user is a member of.
-    pub(super) fn groups(&self, origin: &Origin, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        let groups = self.groups_of(origin.user, limits::CALL_BYTES_MAX, tx.store)?;
-        self.answer(origin, Answer::Groups(groups), tx);
+    pub(super) fn groups(&self, command: &log::Groups, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let origin: &Origin = &command.origin;
+        let (groups, more) = self.groups_of(origin.user, command.after, limits::CALL_BYTES_MAX, tx.store)?;
+        self.answer(origin, Answer::Groups { groups, more }, tx);
         Ok(())
     }
 

@@ -238,7 +238,7 @@ impl Partition {
             Body::Events(events) => self.events(events, tx),
             Body::Devices(devices) => self.devices(&devices.origin, tx),
             Body::RemoveDevice(remove) => self.remove_device(&remove.origin, remove.device, tx),
-            Body::Groups(groups) => self.groups(&groups.origin, tx),
+            Body::Groups(groups) => self.groups(groups, tx),
         }
     }
 

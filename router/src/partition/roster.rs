@@ -189,29 +189,30 @@ impl Partition {
         memberships(tx.batch.get(tx.store, &record::memberships(self.number, user))?)
     }
 
-    /// The groups that a user is in, by number, as their members were told of them last, without what this batch changes. Past
-    /// `bytes_max` they come without members.
+    /// The groups past `after` that a user is in, by number, as their members were told of them last, without what this batch
+    /// changes: one at least, and no more than `bytes_max` of them are read. And whether there are more.
     pub(super) fn groups_of(
         &self,
         user: UserId,
+        after: u64,
         bytes_max: usize,
         store: &dyn Store,
-    ) -> Result<Vec<GroupInfo>, StoreError> {
+    ) -> Result<(Vec<GroupInfo>, bool), StoreError> {
+        let mut memberships = memberships(store.get(&record::memberships(self.number, user))?)?;
+        memberships.retain(|membership| membership.until == 0 && membership.group > after);
+        memberships.sort_unstable_by_key(|membership| membership.group);
         let (mut groups, mut bytes) = (Vec::new(), 0);
-        let memberships = memberships(store.get(&record::memberships(self.number, user))?)?;
-        for membership in memberships.iter().filter(|membership| membership.until == 0) {
+        for membership in memberships {
             let Some(value) = store.get(&record::roster_info(self.number, membership.group))? else {
                 continue;
             };
             bytes += value.len();
-            let mut info: GroupInfo = record::decode(value)?;
-            if bytes > bytes_max {
-                info.member = Vec::new();
+            if bytes > bytes_max && !groups.is_empty() {
+                return Ok((groups, true));
             }
-            groups.push(info);
+            groups.push(record::decode(value)?);
         }
-        groups.sort_by_key(|info| info.group);
-        Ok(groups)
+        Ok((groups, false))
     }
 
     /// Who comes with an event of this seq sees it and what follows, who goes sees nothing after it.

@@ -160,7 +160,7 @@ fn of_call(origin: Origin, call: Call) -> Work {
         Call::Events { after, limit } => log::Events { origin: origin.into(), after, limit }.into(),
         Call::Devices => log::Devices { origin: origin.into() }.into(),
         Call::RemoveDevice { device } => log::RemoveDevice { origin: origin.into(), device }.into(),
-        Call::Groups => log::Groups { origin: origin.into() }.into(),
+        Call::Groups { after } => log::Groups { origin: origin.into(), after }.into(),
     };
     Work::Apply(body)
 }

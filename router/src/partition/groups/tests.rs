@@ -154,6 +154,29 @@ fn who_is_in_a_group_that_has_become_too_large_may_leave_it() {
 }
 
 #[test]
+fn the_groups_of_a_user_come_in_pages_with_all_their_members() {
+    let mut bed = Bed::new();
+    bed.attach_all(1..=6);
+    let mut made: Vec<u64> = (0..5).map(|_| bed.create(1, &[2, 3, 4, 5, 6])).collect();
+    made.sort_unstable();
+    let partition = &bed.partitions[usize::from(home(1, PARTITIONS))];
+    let page = |after, bytes_max| partition.groups_of(1, after, bytes_max, &bed.store).unwrap();
+    let (all, more) = page(0, usize::MAX);
+    let numbers: Vec<u64> = all.iter().map(|info| info.group).collect();
+    assert_eq!((numbers, more), (made, false));
+    let (mut paged, mut more) = (Vec::new(), true);
+    while more {
+        let after = paged.last().map_or(0, |info: &GroupInfo| info.group);
+        let (mut some, is_more) = page(after, 1);
+        assert_eq!(some.len(), 1, "one at least");
+        paged.append(&mut some);
+        more = is_more;
+    }
+    assert_eq!(paged, all);
+    assert!(all.iter().all(|info| info.member.len() == 6));
+}
+
+#[test]
 fn who_does_not_exist_is_not_added() {
     let mut bed = Bed::new();
     bed.attach_all(1..=6);
