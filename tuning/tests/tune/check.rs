@@ -185,7 +185,10 @@ fn decisions_about_security_are_told_and_not_made() {
 fn what_is_not_there_does_not_apply() {
     let tree = Tree::stock();
     tree.write("proc/sys/net/netfilter/nf_conntrack_count", "0\n");
-    assert_eq!(row(&tree.report("check", &[]).1, "net.netfilter.nf_conntrack_max")["status"], "not applicable");
+    assert_eq!(
+        row(&tree.report("check", &[]).1, "net.netfilter.nf_conntrack_max")["status"],
+        "not applicable"
+    );
     std::fs::remove_dir_all(tree.root().join("sys/class/net/eth0")).expect("removed");
     std::fs::remove_dir_all(tree.root().join("proc/sys/net/netfilter")).expect("removed");
     tree.remove("proc/sys/net/core/busy_poll");
