@@ -41,7 +41,7 @@ pub struct Journal {
     boot: Option<String>,
     /// The network namespace in which it was begun.
     namespace: Option<String>,
-    /// Folders that were made for the journal itself, outer ones first; not below a `--root`.
+    /// Folders that were made for the journal itself, outer ones first; named as the system does, not from a `--root`.
     pub made_for_state: Vec<String>,
     /// Folders that were made, outer ones first.
     pub folders: Vec<String>,

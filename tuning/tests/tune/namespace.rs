@@ -25,7 +25,7 @@ ls -A "$STATE" 2>/dev/null | wc -l
 
 #[test]
 fn a_namespace_is_tuned_and_brought_back() {
-    // SAFETY of the host: only settings of the namespace are asked for, and `--state` keeps the journal apart.
+    // The host is safe: only settings of the namespace are asked for, and `--state` keeps the journal apart.
     let may = Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
     if !may {
         eprintln!("left out: no right to make a network namespace");
