@@ -2,14 +2,32 @@
 
 use std::time::Duration;
 
-/// Messages of one run's schedule. Owner: [`crate::schedule::Plan`], about 20 bytes a message, and the ledger, 40.
+/// Messages of one run's schedule. Owner: [`crate::schedule::Plan`], 16 to 20 bytes a message, and each worker's ledger, 28 to 52.
 /// Full: the run is refused as bad usage, before anything is sent.
 pub const MESSAGES_MAX: u64 = 10_000_000;
 
-/// Deliveries of one `group` run: a bit each. Owner: the ledger. Full: bad usage.
+/// Deliveries of one run with groups: a bit each. Owner: the ledger. Full: bad usage.
 pub const DELIVERIES_MAX: u64 = 1 << 32;
 /// Clients of a group at least and at most (--group-size). Fewer could leave one alone; more are refused by the contract's default.
 pub const GROUP_SIZE: (i64, i64) = (3, 1024);
+
+/// Groups of one mix. Owner: the plan. Full: bad usage.
+pub const MIX_GROUPS_MAX: u32 = 1 << 22;
+/// Members of all groups of one mix together, 8 bytes each. Owner: the plan. Full: bad usage.
+pub const MIX_MEMBERSHIPS_MAX: u64 = 1 << 24;
+/// Times offline of all clients of one mix together, 16 bytes each. Owner: the plan. Full: bad usage.
+pub const MIX_WINDOWS_MAX: u64 = 1 << 24;
+/// Tables of one kind in a mix, and parts of its curve. Full: bad usage.
+pub const MIX_KINDS_MAX: usize = 256;
+/// Answers in a row in a mix. Full: bad usage.
+pub const MIX_REPLIES_MAX: u32 = 1000;
+/// The longest time that a mix can name, in seconds: a year. Full: bad usage.
+pub const MIX_SPAN_S_MAX: f64 = 366.0 * 86_400.0;
+/// The shortest mean time online or offline that is played, in microseconds: clients look at the plan twice a second. Shorter: both
+/// times are stretched alike.
+pub const MIX_STAY_US_MIN: u64 = 2_000_000;
+/// Steps of a mix's intensity: its curve and both ends of each peak. Full: never, by the bounds above.
+pub const INTENSITY_STEPS_MAX: usize = 3 * MIX_KINDS_MAX + 1;
 
 /// Clients with kernel sockets of one run. Owner: the workers. Full: bad usage. The file limit is usually lower.
 pub const CLIENTS_MAX: u32 = 1_000_000;
@@ -122,6 +140,14 @@ pub const LAG_SHARE_MAX: f64 = 0.01;
 pub const RING_ENTRIES: u32 = 1024;
 /// Completion entries of a worker's ring. Full: the kernel keeps the rest and the next enter fetches it.
 pub const RING_COMPLETIONS: u32 = 16 * 1024;
+
+/// The receive buffer of a kernel client that will stop reading; the kernel doubles it (socket(7), `SO_RCVBUF`). Full: the server's
+/// sends wait, which is what such a client is there for.
+pub const SLOW_RECEIVE_BYTES: usize = 4 * 1024;
+/// The longest --drip-ms. Full: bad usage.
+pub const DRIP_MS_MAX: u64 = 600_000;
+/// The beginning of an answer to a handshake that was dripped: its status line.
+pub const DRIP_ANSWER_BYTES: usize = 512;
 
 /// Rounds of `churn`. Full: bad usage.
 pub const ROUNDS_MAX: u32 = 1000;

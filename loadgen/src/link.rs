@@ -4,7 +4,7 @@
 
 use crate::limits::{CONNECT_TIMEOUT, OUT_BYTES_MAX, READ_BUFFER_BYTES};
 use crate::meters::Meters;
-use crate::net;
+use crate::net::{self, Way};
 use crate::preflight::attribution;
 use crate::ws::{WsClient, WsError};
 use nix::errno::Errno;
@@ -13,10 +13,11 @@ use quanta::Clock;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio_uring::net::TcpStream;
 use tungstenite::Message;
 use tungstenite::handshake::client::Request;
@@ -71,6 +72,9 @@ pub struct Link {
     read_buffer: Cell<Vec<u8>>,
     meters: Rc<RefCell<Meters>>,
     clock: Clock,
+    /// Whether it is not read for now, and who waits for that to end.
+    stalled: Cell<bool>,
+    resumed: Notify,
     /// The zero of the marks; moved when the measured part begins.
     origin: Rc<Cell<quanta::Instant>>,
 }
@@ -121,11 +125,11 @@ impl Link {
     /// See [`LinkError`].
     pub async fn open(
         target: SocketAddr,
-        source: Option<Ipv4Addr>,
+        way: Way,
         request: Request,
         context: &LinkContext,
     ) -> Result<Rc<Self>, LinkError> {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, net::connect(target, source)).await;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, net::connect(target, way)).await;
         let stream = connecting
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|error| LinkError::Connect(target, error))?;
@@ -145,6 +149,8 @@ impl Link {
             read_buffer: Cell::new(buffer),
             meters: context.meters.clone(),
             clock: context.clock.clone(),
+            stalled: Cell::new(false),
+            resumed: Notify::new(),
             origin: context.origin.clone(),
         }))
     }
@@ -156,6 +162,9 @@ impl Link {
     pub async fn next(self: &Rc<Self>) -> Result<Message, LinkError> {
         // Ends with a message, an error or the connection's end; each round takes bytes from the socket.
         loop {
+            while self.stalled.get() {
+                self.resumed.notified().await;
+            }
             if let Some(message) = self.state.borrow_mut().ws.read()? {
                 return Ok(message);
             }
@@ -200,8 +209,21 @@ impl Link {
     /// Ends the connection without a word; a pending read ends with it.
     pub fn cut(&self) {
         self.state.borrow_mut().closing = true;
+        self.end();
+    }
+
+    /// Stops reading, or reads again. A read that is under way takes one buffer more.
+    pub fn stall(&self, stalled: bool) {
+        if self.stalled.replace(stalled) && !stalled {
+            self.resumed.notify_one();
+        }
+    }
+
+    /// Ends both ways; the reading side sees it, and tells why.
+    fn end(&self) {
         // Not connected any more: what was wanted.
         let _ = self.stream.shutdown(Shutdown::Both);
+        self.stall(false);
     }
 
     /// Whether this side wanted the end.
@@ -226,11 +248,7 @@ impl Link {
                 state.ws.written(bytes);
             }
             Err(Errno::EAGAIN | Errno::EINTR) => (),
-            // The reading side sees the end and tells why.
-            Err(_) => {
-                let _ = self.stream.shutdown(Shutdown::Both);
-                return;
-            }
+            Err(_) => return self.end(),
         }
         if state.ws.output_bytes() > 0 {
             state.writing = true;
@@ -261,11 +279,9 @@ impl Link {
             let mut state = self.state.borrow_mut();
             state.spare = buffer;
             if written.is_err() {
-                // The reading side sees the end and tells why.
                 state.writing = false;
                 drop(state);
-                let _ = self.stream.shutdown(Shutdown::Both);
-                return;
+                return self.end();
             }
         }
     }

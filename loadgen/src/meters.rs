@@ -35,12 +35,18 @@ pub struct Counters {
     pub received: AtomicU64,
     /// Messages for which the sender got DELIVERED.
     pub receipts: AtomicU64,
+    /// Clients that began to misbehave: stopped reading, vanished, dripped.
+    pub odd_begun: AtomicU64,
+    /// Of these, those whose connection the server ended for it.
+    pub odd_ended: AtomicU64,
+    /// Of these, those that got through all the same: read again, had their upgrade.
+    pub odd_through: AtomicU64,
     /// Clients that were connected once in other processes of the same run.
     pub connected_elsewhere: AtomicU64,
 }
 
 /// Counts that [`Counters::read`] gives.
-pub const COUNTERS: usize = 13;
+pub const COUNTERS: usize = 16;
 /// Where [`Counters::connected`] is among them.
 pub const CONNECTED: usize = 6;
 
@@ -75,6 +81,7 @@ impl Counters {
         let Self { connected, ready, failed, open, leaving, dropped, reconnects, last_connected_us, .. } =
             self;
         let Self { sent, answered, refused, received, receipts, connected_elsewhere: _, .. } = self;
+        let Self { odd_begun, odd_ended, odd_through, .. } = self;
         [
             receipts,
             received,
@@ -88,6 +95,9 @@ impl Counters {
             open,
             dropped,
             reconnects,
+            odd_ended,
+            odd_through,
+            odd_begun,
             last_connected_us,
         ]
     }
@@ -102,6 +112,10 @@ pub struct Meters {
     pub latency_sent: Histogram<u64>,
     /// To the delivery, with a time offline between.
     pub latency_offline: Histogram<u64>,
+    /// To the delivery at a client that stops reading for a while.
+    pub latency_slow: Histogram<u64>,
+    /// How long the server held a client that misbehaved, until it ended it.
+    pub held: Histogram<u64>,
     /// The generator's own lateness: from each message's time to its turn.
     pub lag: Histogram<u64>,
     /// From a write's hand-over to its completion.
@@ -113,8 +127,13 @@ pub struct Meters {
     /// Messages that left later than the bound allows, whoever held them up.
     pub left_late: u64,
     lag_us_max: u64,
-    errors: Vec<(String, u64)>,
+    errors: Texts,
+    ends: Texts,
 }
+
+/// Different texts with their numbers; those beyond the bound are counted under one name.
+#[derive(Debug, Default)]
+struct Texts(Vec<(String, u64)>);
 
 impl Meters {
     /// Empty ones; a lag above `lag_us_max` counts as late.
@@ -123,13 +142,16 @@ impl Meters {
             latency: histogram(),
             latency_sent: histogram(),
             latency_offline: histogram(),
+            latency_slow: histogram(),
+            held: histogram(),
             lag: histogram(),
             write: histogram(),
             connect: histogram(),
             late: 0,
             left_late: 0,
             lag_us_max,
-            errors: Vec::new(),
+            errors: Texts::default(),
+            ends: Texts::default(),
         }
     }
 
@@ -146,32 +168,33 @@ impl Meters {
 
     /// An error to be told in the report; texts beyond the bound are counted under one name.
     pub fn error(&mut self, text: &str) {
-        self.add_errors(text, 1);
+        self.errors.add(text, 1);
     }
 
-    fn add_errors(&mut self, text: &str, count: u64) {
-        let end = text.floor_char_boundary(ERROR_TEXT_BYTES_MAX);
-        let full = self.errors.len() >= ERROR_TEXTS_MAX;
-        let known = self.errors.iter_mut().find(|(known, _)| known == &text[..end]);
-        match known {
-            // Saturating: another process may have told it.
-            Some((_, known)) => *known = known.saturating_add(count),
-            None if !full => self.errors.push((text[..end].to_owned(), count)),
-            None => match self.errors.get_mut(ERROR_TEXTS_MAX) {
-                Some((_, others)) => *others = others.saturating_add(count),
-                None => self.errors.push(("other errors".to_owned(), count)),
-            },
-        }
+    /// A client that misbehaved was ended by the server after this time, in this way.
+    pub fn ended(&mut self, held_us: u64, how: &str) {
+        self.held.saturating_record(held_us);
+        self.ends.add(how, 1);
     }
 
     /// An error text of another process, with its number.
     pub fn take_error(&mut self, text: &str, count: u64) {
-        self.add_errors(text, count);
+        self.errors.add(text, count);
+    }
+
+    /// The same of [`Self::ends`].
+    pub fn take_end(&mut self, how: &str, count: u64) {
+        self.ends.add(how, count);
     }
 
     /// The different error texts with their numbers.
     pub fn errors(&self) -> &[(String, u64)] {
-        &self.errors
+        &self.errors.0
+    }
+
+    /// The ways in which the server ended clients that misbehaved, with their numbers.
+    pub fn ends(&self) -> &[(String, u64)] {
+        &self.ends.0
     }
 
     /// Takes over what another worker measured.
@@ -180,6 +203,8 @@ impl Meters {
             (&mut self.latency, &other.latency),
             (&mut self.latency_sent, &other.latency_sent),
             (&mut self.latency_offline, &other.latency_offline),
+            (&mut self.latency_slow, &other.latency_slow),
+            (&mut self.held, &other.held),
             (&mut self.lag, &other.lag),
             (&mut self.write, &other.write),
             (&mut self.connect, &other.connect),
@@ -189,8 +214,30 @@ impl Meters {
         }
         self.late = self.late.saturating_add(other.late);
         self.left_late = self.left_late.saturating_add(other.left_late);
-        for (text, count) in &other.errors {
-            self.add_errors(text, *count);
+        self.errors.merge(&other.errors);
+        self.ends.merge(&other.ends);
+    }
+}
+
+impl Texts {
+    fn add(&mut self, text: &str, count: u64) {
+        let end = text.floor_char_boundary(ERROR_TEXT_BYTES_MAX);
+        let full = self.0.len() >= ERROR_TEXTS_MAX;
+        let known = self.0.iter_mut().find(|(known, _)| known == &text[..end]);
+        match known {
+            // Saturating: another process may have told it.
+            Some((_, known)) => *known = known.saturating_add(count),
+            None if !full => self.0.push((text[..end].to_owned(), count)),
+            None => match self.0.get_mut(ERROR_TEXTS_MAX) {
+                Some((_, others)) => *others = others.saturating_add(count),
+                None => self.0.push(("other errors".to_owned(), count)),
+            },
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (text, count) in &other.0 {
+            self.add(text, *count);
         }
     }
 }

@@ -61,15 +61,28 @@ impl Target {
     }
 }
 
+/// How a client's connection is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    /// Where it comes from; the kernel's choice, unless given.
+    pub source: Option<Ipv4Addr>,
+    /// `SO_RCVBUF`; the kernel's choice, unless given.
+    pub receive_bytes: Option<usize>,
+}
+
 /// Connects without blocking the thread; the socket comes back in blocking mode, because `io_uring` answers EAGAIN
 /// for a socket with `O_NONBLOCK` instead of waiting.
 ///
 /// # Errors
 /// What the system calls return.
-pub async fn connect(target: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<StdTcpStream> {
+pub async fn connect(target: SocketAddr, way: Way) -> io::Result<StdTcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
+    if let Some(bytes) = way.receive_bytes {
+        // Before the SYN: the window's scale is chosen from it (tcp(7)).
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(source) = way.source {
         // The port is chosen at connect, by the whole four-tuple (ip(7)).
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;

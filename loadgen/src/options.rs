@@ -7,7 +7,9 @@ use crate::limits::{
     ACK_DELAY_MS, ACK_DELAY_MS_MAX, CLIENTS_MAX, DURATION_S_MAX, GROUP_SIZE, LAG_SHARE_MAX, LAG_US_MAX,
     PAYLOAD_BYTES_MAX, PCAP_PACKETS_MAX, PHANTOMS_MAX, ROUNDS_MAX, SOURCE_ADDRESSES_MAX, THREADS_MAX,
 };
+use crate::mix::Mix;
 use crate::net::Target;
+use crate::odd::OddArgs;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
 use crate::preflight::PreflightOptions;
@@ -15,14 +17,14 @@ use crate::schedule::{Arrivals, PlanParams, To};
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The options of a run.
 #[derive(Args, Debug, Clone)]
 pub struct Cli {
     /// What the clients do
-    // In the group that tells whether there is a run at all: of a struct with flattened parts, derive puts nothing into it.
-    #[arg(value_enum, group = "Cli")]
+    #[arg(value_enum)]
     pub scenario: Scenario,
     /// The server's WebSocket address; may be left out where a gateway is started
     #[arg(long, value_name = "URL")]
@@ -83,6 +85,16 @@ pub struct Cli {
     /// Seconds between heartbeats where no Welcome names them
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat_s: u64,
+    /// What mix plays: see docs/MIX.md and loadgen/scenarios/. --clients and --duration-s scale it; it has rates, sizes and times away of
+    /// its own, so that --rate-per-s, --payload-bytes, --offline-share and --read-share do not count
+    #[arg(long, value_name = "FILE", required_if_eq("scenario", "mix"))]
+    pub mix: Option<PathBuf>,
+    /// What that file says, where another machine has read it.
+    #[arg(skip)]
+    pub mix_text: Option<String>,
+    /// Who misbehaves
+    #[command(flatten)]
+    pub odd: OddArgs,
     /// Times that all clients connect, stay for --duration-s and leave (churn)
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     pub rounds: u32,
@@ -179,9 +191,13 @@ pub enum Scenario {
     Storm,
     /// All connect, hold for --duration-s, leave: --rounds times
     Churn,
-    /// Readers that stop reading (not in this version)
+    /// Like chat, but --slow-share of the clients stop reading for a while
     Slow,
-    /// A mixture from a TOML file (not in this version)
+    /// Clients that vanish without a FIN: how long does the server hold them? (phantoms)
+    Halfopen,
+    /// Upgrade requests that come a byte at a time, beside clients that connect as usual
+    HandshakeDrip,
+    /// What a TOML file says (--mix): populations of users, with rates, sizes, groups, answers and times away
     Mix,
 }
 
@@ -219,9 +235,16 @@ pub struct Options {
     pub target: Target,
     /// How to authenticate.
     pub credentials: Credentials,
+    /// What the scenario mix plays.
+    pub mix: Option<Arc<Mix>>,
 }
 
 impl Scenario {
+    /// Whether its clients send messages to each other.
+    pub fn talks(self) -> bool {
+        matches!(self, Self::Chat | Self::Group | Self::Slow | Self::Mix)
+    }
+
     /// The name in the report and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -232,6 +255,8 @@ impl Scenario {
             Self::Storm => "storm",
             Self::Churn => "churn",
             Self::Slow => "slow",
+            Self::Halfopen => "halfopen",
+            Self::HandshakeDrip => "handshake-drip",
             Self::Mix => "mix",
         }
     }
@@ -270,15 +295,10 @@ impl Options {
     /// # Errors
     /// As [`Self::check`].
     pub fn with_credentials(cli: Cli, credentials: Credentials) -> Result<Self, String> {
-        if matches!(cli.scenario, Scenario::Slow | Scenario::Mix) {
-            return Err(format!(
-                "this version does not have the scenario '{}'; it has idle, echo, chat, group, storm and churn",
-                cli.scenario.name()
-            ));
-        }
         check_kind(&cli)?;
         check_impairment(&cli)?;
         agent::check(&cli)?;
+        OddArgs::check(&cli)?;
         if cli.html.is_some() {
             return Err("this version does not have --html; use --json FILE".into());
         }
@@ -290,7 +310,15 @@ impl Options {
         }
         rate("--ramp-per-s", cli.ramp_per_s, 0.1)?;
         rate("--rate-per-s", cli.rate_per_s, 0.0)?;
-        let talks = matches!(cli.scenario, Scenario::Chat | Scenario::Group);
+        let talks = cli.scenario.talks();
+        if cli.scenario != Scenario::Mix && cli.mix.is_some() {
+            return Err(format!("--mix is for the scenario mix, not for {}", cli.scenario.name()));
+        }
+        let mix = match (&cli.mix_text, &cli.mix) {
+            (Some(text), _) => Some(Mix::parse(text)?),
+            (None, file) => file.as_deref().map(Mix::load).transpose()?,
+        };
+        let mix = mix.map(Arc::new);
         if cli.rate_per_s == 0.0 && talks {
             let name = cli.scenario.name();
             return Err(format!("--rate-per-s 0 (closed loop) is for echo only; give {name} a rate"));
@@ -317,7 +345,7 @@ impl Options {
             ));
         }
         let target = Target::parse(cli.url.as_deref().unwrap_or(GATEWAY_URL))?;
-        Ok(Self { cli, target, credentials })
+        Ok(Self { cli, target, credentials, mix })
     }
 
     /// What the schedule is computed from.
@@ -329,30 +357,36 @@ impl Options {
             payload_bytes: self.cli.payload_bytes,
             seed: self.cli.seed,
             arrivals: self.cli.arrivals,
-            offline_share: if self.talks() { self.cli.offline_share } else { 0.0 },
+            // Whether a slow client was ended by the server must not depend on its own times away.
+            offline_share: match self.cli.scenario {
+                Scenario::Chat | Scenario::Group => self.cli.offline_share,
+                _ => 0.0,
+            },
             user_base: self.cli.user_base,
             to: match self.cli.scenario {
-                Scenario::Chat => To::OneOther,
+                Scenario::Chat | Scenario::Slow => To::OneOther,
                 Scenario::Group => To::Group { size: self.cli.group_size },
-                _ => To::Nobody,
+                _ => self.mix.clone().map_or(To::Nobody, To::Mix),
             },
+            odd: OddArgs::odd(&self.cli),
         }
     }
 
     /// Whether the clients send messages to each other.
     pub fn talks(&self) -> bool {
-        matches!(self.cli.scenario, Scenario::Chat | Scenario::Group)
+        self.cli.scenario.talks()
     }
 
     /// Share of the received messages that are marked as read.
     pub fn read_share(&self) -> f64 {
-        let chat = if self.cli.scenario == Scenario::Chat { 0.5 } else { 0.0 };
-        self.cli.read_share.unwrap_or(chat)
+        let group = self.cli.scenario == Scenario::Group;
+        let own = self.cli.read_share.unwrap_or(if group { 0.0 } else { 0.5 });
+        self.mix.as_ref().map_or(own, |mix| mix.conversation.read_share)
     }
 
     /// Whether the clients only stay, and send nothing but heartbeats.
     pub fn stays(&self) -> bool {
-        matches!(self.cli.scenario, Scenario::Idle | Scenario::Storm | Scenario::Churn)
+        !self.talks() && self.cli.scenario != Scenario::Echo
     }
 
     /// How bad the phantoms' way is made.

@@ -55,6 +55,11 @@ fn fnv1a(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// A number from the seed for each client, the same in every run, that tells nothing about its neighbours'.
+pub fn spread(seed: u64, client: u32) -> u32 {
+    (mix(mix(seed) ^ u64::from(client)) >> 32) as u32
+}
+
 /// The finaliser of splitmix64 (Steele, Lea, Flood 2014): filler that does not compress.
 fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

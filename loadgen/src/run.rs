@@ -13,9 +13,9 @@ use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
 use crate::preflight::{self, attribution};
 use crate::progress::Progress;
-use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation};
+use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation, Scenarios};
 use crate::scenario::{Chat, Echo, Idle};
-use crate::schedule::{Plan, To};
+use crate::schedule::Plan;
 use crate::worker::{self, Phase, Results, Shared};
 use anyhow::{Context as _, bail};
 use quanta::Clock;
@@ -219,7 +219,11 @@ impl Run {
         let start_after = self.start_after();
         let begun = Instant::now() + start_after;
         self.phase.send_replace(Phase::Run(self.shared.clock.now() + start_after));
-        self.wait("run", duration + start_after, |_| false);
+        // Where the run is about those that misbehave, it is over once the server has dealt with the last of them.
+        let odd = if self.shared.options.stays() { u64::from(self.shared.plan.odd_clients()) } else { 0 };
+        self.wait("run", duration + start_after, |counters| {
+            odd > 0 && counters.odd_ended.load(Relaxed) + counters.odd_through.load(Relaxed) >= odd
+        });
         let duration_s = begun.elapsed().as_secs_f64();
         let busiest = workers.busiest(&Workers::read(), duration_s);
         let held = Reading::take(pid);
@@ -243,8 +247,9 @@ impl Run {
     fn drain(&mut self) {
         self.phase.send_replace(Phase::Drain);
         let closed = self.shared.options.is_closed_loop();
-        let (talks, chat) = (self.shared.options.talks(), self.shared.plan.params.to == To::OneOther);
-        let planned = self.shared.plan.len() as u64;
+        let (talks, planned) = (self.shared.options.talks(), self.shared.plan.len() as u64);
+        // Without groups each message that was answered arrives once, and so does its receipt.
+        let chat = self.shared.plan.groups.is_empty();
         let deliveries = if talks && !chat { self.shared.deliveries() } else { 0 };
         let longest = Duration::from_secs(self.shared.options.cli.drain_s);
         self.wait("drain", longest, |counters| {
@@ -317,7 +322,8 @@ impl Run {
         let shared = &self.shared;
         let (options, counters) = (&shared.options.cli, &shared.counters);
         let connected = counters.connected.load(Relaxed);
-        let missing = u64::from(options.clients).saturating_sub(connected);
+        let drips = if options.scenario == Scenario::HandshakeDrip { shared.plan.odd_clients() } else { 0 };
+        let missing = u64::from(options.clients - drips).saturating_sub(connected);
         let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
         let late_share =
             if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
@@ -375,13 +381,15 @@ impl Run {
         report.errors.splice(..0, self.server_short.clone().map(|text| (text, report.clients_failed)));
         report.measure(&self.before, &measured.held, connected);
         report.spend(measured.gateway_cpu);
-        report.count(&ledger.tally(&shared.plan));
+        let tally = ledger.tally(&shared.plan);
+        report.count(&tally);
         if let Some(agents) = &self.agents {
             report.take_agents(agents.reports());
         }
-        if options.scenario == Scenario::Group {
-            report.group = Some(GroupReport::of(&shared.plan, report.messages_received, measured.duration_s));
+        if !shared.plan.groups.is_empty() {
+            report.group = Some(GroupReport::of(&shared.plan, tally.received_in_groups, measured.duration_s));
         }
+        report.scenarios = Scenarios::of(&shared.options, &shared.plan, counters, meters);
         if options.scenario == Scenario::Echo {
             report.messages_unanswered = (shared.plan.len() as u64).saturating_sub(report.messages_sent);
         }
@@ -403,7 +411,7 @@ pub(crate) fn work(
     let scenario = shared.options.cli.scenario;
     tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
         let result = match scenario {
-            Scenario::Chat | Scenario::Group => worker::run::<Chat>(shared, number, threads, phase).await,
+            _ if shared.options.talks() => worker::run::<Chat>(shared, number, threads, phase).await,
             Scenario::Echo => worker::run::<Echo>(shared, number, threads, phase).await,
             _ => worker::run::<Idle>(shared, number, threads, phase).await,
         };

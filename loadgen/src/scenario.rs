@@ -31,7 +31,6 @@ fn request(options: &Options, user: u64) -> Result<Request, String> {
 pub fn speaks_roost(options: &Options) -> bool {
     match options.cli.scenario {
         Scenario::Echo => false,
-        Scenario::Chat | Scenario::Group => true,
-        _ => options.credentials.is_known(),
+        _ => options.talks() || options.credentials.is_known(),
     }
 }

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use roost_loadgen::agent::channel::{self, Receiver, Secret, Sender};
 use roost_loadgen::agent::protocol::{FromAgent, Job, Own, Proof, Step, ToAgent, VERSION};
+use roost_loadgen::meters::COUNTERS;
 use roost_loadgen::options::Options;
 use roost_loadgen::schedule::Plan;
 use roost_loadgen::tools::Program;
@@ -53,7 +54,7 @@ fn rest(mut receiver: Receiver) -> Vec<FromAgent> {
 
 fn job(arguments: &[&str], first: u32, workers: u32) -> ToAgent {
     let arguments = arguments.iter().map(ToString::to_string).collect();
-    ToAgent::Job(Job { arguments, credentials: Proof::Query, run_id: 1, first, workers })
+    ToAgent::Job(Job { arguments, mix: None, credentials: Proof::Query, run_id: 1, first, workers })
 }
 
 fn echo_arguments(server: SocketAddr) -> Vec<String> {
@@ -185,7 +186,7 @@ fn another_version_is_refused_on_both_sides() {
 #[test]
 fn a_coordinator_survives_an_agent_that_lies() {
     let lies = [
-        (vec![FromAgent::Counts([u64::MAX; 13])], "counts more than can have happened"),
+        (vec![FromAgent::Counts([u64::MAX; COUNTERS])], "counts more than can have happened"),
         (
             vec![FromAgent::Part(vec![0xff; 5000]), FromAgent::Finished(Own::default())],
             "results cannot be read",

@@ -1,7 +1,7 @@
 //! The ledger turns red for each thing it is there to find, and only then.
 
 use roost_loadgen::ledger::{Delivery, Ledger, Tally};
-use roost_loadgen::schedule::{Arrivals, Plan, PlanParams, To};
+use roost_loadgen::schedule::{Arrivals, Odd, Plan, PlanParams, To};
 use roost_proto::v1::Mark;
 
 /// Two clients, a handful of messages; `from_first` are those of client 0 to client 1, in order.
@@ -16,6 +16,7 @@ fn plan() -> (Plan, Vec<u32>) {
         offline_share: 0.0,
         user_base: 100,
         to: To::OneOther,
+        odd: Odd::default(),
     })
     .unwrap();
     let from_first =

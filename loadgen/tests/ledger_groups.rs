@@ -1,7 +1,7 @@
 //! The ledger of groups turns red for each thing it is there to find, and only then.
 
 use roost_loadgen::ledger::{Delivery, Ledger, Tally};
-use roost_loadgen::schedule::{Arrivals, Plan, PlanParams, To};
+use roost_loadgen::schedule::{Arrivals, Odd, Plan, PlanParams, To};
 use roost_proto::v1::Mark;
 
 const CLIENTS: u32 = 6;
@@ -18,6 +18,7 @@ fn plan() -> Plan {
         offline_share: 0.0,
         user_base: 100,
         to: To::Group { size: 3 },
+        odd: Odd::default(),
     })
     .unwrap()
 }
@@ -73,6 +74,7 @@ fn all_to_all_is_clean_and_counted() {
         sent: count,
         answered: count,
         received: 2 * count,
+        received_in_groups: 2 * count,
         receipts_delivered: 1,
         ..Tally::default()
     };
@@ -199,7 +201,7 @@ fn one_senders_messages_keep_their_order_unless_the_server_put_one_off() {
 fn what_is_anothers_own_or_was_never_sent_is_against_the_contract() {
     let plan = plan();
     let (last, _) = last_two(&plan);
-    let foreign = (0..CLIENTS).find(|&client| plan.group(client) == 1).unwrap();
+    let foreign = (0..CLIENTS).find(|&client| plan.groups.has(1, client)).unwrap();
     for member in [foreign, plan.sender[last as usize]] {
         let mut ledger = exchanged(&plan, |_, _| true);
         assert_eq!(ledger.delivered(&plan, member, 900, last, id(last)), Delivery::Duplicated);

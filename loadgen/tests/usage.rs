@@ -21,8 +21,16 @@ fn refused(arguments: &[&str], reason: &str) {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_in_one_line() {
-    for scenario in ["slow", "mix"] {
-        refused(&[&[scenario], &URL[..]].concat(), &format!("does not have the scenario '{scenario}'"));
+    refused(
+        &[&["chat", "--mix", "x.toml"], &URL[..]].concat(),
+        "--mix is for the scenario mix, not for chat",
+    );
+    refused(&[&["halfopen"], &URL[..]].concat(), "halfopen needs --kind phantom");
+    for (scenario, flag) in [("slow", "--slow-share"), ("handshake-drip", "--drip-share")] {
+        refused(
+            &[&[scenario, flag, "0.95"], &URL[..]].concat(),
+            &format!("{flag} must be 0 to 0.9, not 0.95"),
+        );
     }
     refused(&[&["echo", "--html", "x.html"], &URL[..]].concat(), "does not have --html");
 }
@@ -80,8 +88,8 @@ fn help_names_the_exit_codes() {
     for text in ["97", "98", "99", "--fail-if", "--secret-file"] {
         assert!(help.contains(text), "{text}");
     }
-    // Two scenarios and a flag.
-    assert_eq!(help.matches("(not in this version)").count(), 3, "{help}");
+    // A flag.
+    assert_eq!(help.matches("(not in this version)").count(), 1, "{help}");
     assert!(help.contains(&format!("at least {HEADER_BYTES}")), "{help}");
 }
 

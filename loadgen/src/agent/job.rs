@@ -87,7 +87,8 @@ fn understand(job: Job, machine: &Machine) -> Result<(Options, Plan), String> {
     let name = "roost-loadgen".to_owned();
     let arguments = std::iter::once(name).chain(job.arguments);
     let program = Program::try_parse_from(arguments).map_err(|error| format!("the command line: {error}"))?;
-    let cli = program.run.0.filter(|_| program.tool.is_none()).ok_or("the command line has no scenario")?;
+    let mut cli =
+        program.run.0.filter(|_| program.tool.is_none()).ok_or("the command line has no scenario")?;
     if cli.kind != Kind::Kernel
         || job.workers == 0
         || job.first.checked_add(machine.threads).is_none_or(|end| end > job.workers)
@@ -95,6 +96,8 @@ fn understand(job: Job, machine: &Machine) -> Result<(Options, Plan), String> {
         return Err("such a run is none for an agent".into());
     }
     // Of what is left only the clients' doings are read here: files, screens and conditions are the coordinator's.
+    // No file of this machine in its place.
+    cli.mix_text = cli.mix.take().map(|_| job.mix.unwrap_or_default());
     let mut options = Options::with_credentials(cli, job.credentials.into())?;
     options.cli.threads = machine.threads;
     if let Some(addresses) = machine.source_addresses {

@@ -59,6 +59,8 @@ pub enum FromAgent {
 pub struct Job {
     /// The coordinator's command line without the program's name: one text, one meaning.
     pub arguments: Vec<String>,
+    /// What --mix says: the coordinator has the file, agents need not.
+    pub mix: Option<String>,
     /// How its clients prove who they are.
     pub credentials: Proof,
     /// [`crate::worker::Shared::run_id`].

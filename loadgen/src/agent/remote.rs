@@ -89,7 +89,8 @@ impl Agents {
         let mut first = 0;
         for remote in &mut self.remotes {
             let credentials = Proof::from(&options.credentials);
-            let job = Job { arguments: arguments.clone(), credentials, run_id, first, workers };
+            let mix = options.mix.as_ref().map(|mix| mix.text.clone());
+            let job = Job { arguments: arguments.clone(), mix, credentials, run_id, first, workers };
             remote.sender.send(&ToAgent::Job(job)).with_context(|| format!("agent {}", remote.address))?;
             remote.clients = (first..first + remote.threads)
                 .map(|worker| (worker..options.cli.clients).step_by(workers as usize).len() as u64)

@@ -20,12 +20,15 @@ pub struct PackedResults {
     latency: Vec<u8>,
     latency_sent: Vec<u8>,
     latency_offline: Vec<u8>,
+    latency_slow: Vec<u8>,
+    held: Vec<u8>,
     lag: Vec<u8>,
     write: Vec<u8>,
     connect: Vec<u8>,
     late: u64,
     left_late: u64,
     errors: Vec<(String, u64)>,
+    ends: Vec<(String, u64)>,
     ledger: Packed,
 }
 
@@ -39,12 +42,15 @@ pub fn pack(results: &Results) -> Result<Vec<u8>, String> {
         latency: pack_histogram(&meters.latency)?,
         latency_sent: pack_histogram(&meters.latency_sent)?,
         latency_offline: pack_histogram(&meters.latency_offline)?,
+        latency_slow: pack_histogram(&meters.latency_slow)?,
+        held: pack_histogram(&meters.held)?,
         lag: pack_histogram(&meters.lag)?,
         write: pack_histogram(&meters.write)?,
         connect: pack_histogram(&meters.connect)?,
         late: meters.late,
         left_late: meters.left_late,
         errors: meters.errors().to_vec(),
+        ends: meters.ends().to_vec(),
         ledger: ledger.pack(),
     };
     postcard::to_stdvec(&packed).map_err(|error| error.to_string())
@@ -62,6 +68,8 @@ pub fn unpack(bytes: &[u8], plan: &Plan) -> Result<Results, String> {
         (&mut meters.latency, &packed.latency),
         (&mut meters.latency_sent, &packed.latency_sent),
         (&mut meters.latency_offline, &packed.latency_offline),
+        (&mut meters.latency_slow, &packed.latency_slow),
+        (&mut meters.held, &packed.held),
         (&mut meters.lag, &packed.lag),
         (&mut meters.write, &packed.write),
         (&mut meters.connect, &packed.connect),
@@ -71,6 +79,9 @@ pub fn unpack(bytes: &[u8], plan: &Plan) -> Result<Results, String> {
     (meters.late, meters.left_late) = (packed.late, packed.left_late);
     for (text, count) in &packed.errors {
         meters.take_error(text, *count);
+    }
+    for (how, count) in &packed.ends {
+        meters.take_end(how, *count);
     }
     Ok(Results { meters, ledger: packed.ledger.unpack(plan)?, tallies: Tallies::default() })
 }
@@ -100,7 +111,7 @@ fn unpack_histogram(bytes: &[u8], like: &Histogram<u64>) -> Result<Histogram<u64
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
-    use crate::schedule::{Arrivals, PlanParams, To};
+    use crate::schedule::{Arrivals, Odd, PlanParams, To};
     use proptest::prelude::*;
     use roost_proto::v1::Mark;
 
@@ -115,6 +126,7 @@ mod tests {
             offline_share: 0.0,
             user_base: 1000,
             to,
+            odd: Odd::default(),
         };
         Plan::build(params).unwrap()
     }
@@ -136,6 +148,8 @@ mod tests {
                 for meters in [&mut all, &mut one.meters] {
                     meters.latency.saturating_record(us);
                     meters.latency_offline.saturating_record(us / 3);
+                    meters.latency_slow.saturating_record(us / 5);
+                    meters.ended(us / 7, &format!("HTTP {}", us % 2));
                     meters.lagged(us % 23);
                     meters.error(&format!("error {}", us % 3));
                 }
@@ -147,6 +161,8 @@ mod tests {
             (&merged.latency, &all.latency),
             (&merged.latency_sent, &all.latency_sent),
             (&merged.latency_offline, &all.latency_offline),
+            (&merged.latency_slow, &all.latency_slow),
+            (&merged.held, &all.held),
             (&merged.lag, &all.lag),
         ] {
             assert_eq!(merged, all);
@@ -154,6 +170,8 @@ mod tests {
         }
         assert!(all.late > 0 && all.latency.len() == 10_000);
         assert_eq!((merged.late, merged.errors().len()), (all.late, all.errors().len()));
+        let sum = |ends: &[(String, u64)]| ends.iter().map(|(_, count)| count).sum::<u64>();
+        assert_eq!((sum(merged.ends()), merged.ends().len()), (sum(all.ends()), 2));
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! The receivers' side of the ledger of a `group` run: which member got which message, and whether all got them in one order.
+//! The receivers' side of the ledger for messages to groups: which member got which message, and whether all got them in one order.
 //!
 //! A group's messages bear numbers that rise in its one order (`roost.proto`: rising within a conversation). So all members have seen the
 //! same order exactly if each has seen the numbers rise, and each message bore the same number with all of them.
 
 use super::{Delivery, Fate, Outgoing, Tally};
-use crate::schedule::Plan;
+use crate::schedule::{Plan, Target};
 use rustc_hash::FxHashMap;
 
-/// What one member has.
+/// What one member has of one group.
 #[derive(Debug, Default)]
 pub(super) struct Member {
     /// A bit for each message of its group, by the message's place among those.
@@ -28,21 +28,23 @@ impl Member {
 /// What the members of one worker have.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// By message: its place among those of its group.
+    /// By message: its place among those of its group; 0 where it is for none.
     place: Vec<u32>,
     /// By group: its messages.
     count: Vec<u32>,
     /// By message: the number it bore when it arrived; 0 where it did not.
     pub(super) ids: Vec<u64>,
-    pub(super) members: FxHashMap<u32, Member>,
+    /// By client and group.
+    pub(super) members: FxHashMap<(u32, u32), Member>,
 }
 
 impl Groups {
     /// Nothing has arrived.
     pub fn new(plan: &Plan) -> Self {
-        let mut count = vec![0; plan.groups() as usize];
-        let place = plan.sender.iter().map(|&sender| {
-            let next: &mut u32 = &mut count[plan.group(sender) as usize];
+        let mut count = vec![0; plan.groups.len() as usize];
+        let place = (0..plan.len() as u32).map(|index| {
+            let Target::Group(group) = plan.target(index) else { return 0 };
+            let next: &mut u32 = &mut count[group as usize];
             *next += 1;
             *next - 1
         });
@@ -50,25 +52,24 @@ impl Groups {
         Self { place, count, ids: vec![0; plan.len()], members: FxHashMap::default() }
     }
 
-    /// A message arrived at a member.
+    /// A message to a group arrived at a client.
     pub(super) fn delivered(
         &mut self,
         plan: &Plan,
-        member: u32,
+        (group, member): (u32, u32),
         (seq, index, id): (u64, u32, u64),
         tally: &mut Tally,
     ) -> Delivery {
-        let (at, group) = (index as usize, plan.group(member));
-        let sender = plan.sender[at];
+        let at = index as usize;
         // Somebody else's, or one's own, which only other devices are told.
-        if plan.group(sender) != group || sender == member {
+        if !plan.groups.has(group, member) || plan.sender[at] == member {
             tally.violations += 1;
             return Delivery::Duplicated;
         }
         let known = std::mem::replace(&mut self.ids[at], id);
         tally.violations += u64::from(known != 0 && known != id);
         let words = self.count[group as usize].div_ceil(64) as usize;
-        let state = self.members.entry(member).or_default();
+        let state = self.members.entry((member, group)).or_default();
         state.arrived.resize(words, 0);
         let (word, bit) = bit_of(self.place[at]);
         let again = state.arrived[word] & bit != 0;
@@ -85,6 +86,7 @@ impl Groups {
             return Delivery::Duplicated;
         }
         tally.received += 1;
+        tally.received_in_groups += 1;
         tally.out_of_order += u64::from(id <= state.newest_id);
         state.newest_id = id.max(state.newest_id);
         Delivery::First
@@ -107,10 +109,11 @@ impl Groups {
     /// What is missing, or should not be there, once all workers are merged.
     pub(super) fn count(&self, plan: &Plan, outgoing: &[Outgoing], tally: &mut Tally) {
         let words = |group: u32| self.count[group as usize].div_ceil(64) as usize;
-        let mut answered: Vec<_> = (0..plan.groups()).map(|group| vec![0_u64; words(group)]).collect();
-        let mut own: FxHashMap<u32, Vec<(usize, u64)>> = FxHashMap::default();
-        let mut last_id: FxHashMap<u32, u64> = FxHashMap::default();
+        let mut answered: Vec<_> = (0..plan.groups.len()).map(|group| vec![0_u64; words(group)]).collect();
+        let mut own: FxHashMap<(u32, u32), Vec<(usize, u64)>> = FxHashMap::default();
+        let mut last_id: FxHashMap<(u32, u32), u64> = FxHashMap::default();
         for (at, sent) in outgoing.iter().enumerate() {
+            let Target::Group(group) = plan.target(at as u32) else { continue };
             let (sender, id) = (plan.sender[at], self.ids[at]);
             tally.violations += u64::from(sent.fate == Fate::Waiting && id != 0);
             if sent.fate != Fate::Answered {
@@ -118,18 +121,20 @@ impl Groups {
             }
             tally.violations += u64::from(id != 0 && id != sent.id);
             let (word, bit) = bit_of(self.place[at]);
-            answered[plan.group(sender) as usize][word] |= bit;
-            own.entry(sender).or_default().push((word, bit));
-            let last = last_id.entry(sender).or_default();
-            // One sender's messages have the order in which they were sent.
+            answered[group as usize][word] |= bit;
+            own.entry((sender, group)).or_default().push((word, bit));
+            let last = last_id.entry((sender, group)).or_default();
+            // One sender's messages to a group have the order in which they were sent.
             tally.out_of_order += u64::from(sent.id < *last && !sent.postponed);
             *last = sent.id.max(*last);
         }
         let none = Member::default();
-        for client in 0..plan.params.clients {
-            let mut due = answered[plan.group(client) as usize].clone();
-            own.get(&client).into_iter().flatten().for_each(|(word, bit)| due[*word] &= !bit);
-            let arrived = &self.members.get(&client).unwrap_or(&none).arrived;
+        let members = (0..plan.groups.len())
+            .flat_map(|group| plan.groups.members(group).iter().map(move |&client| (client, group)));
+        for (client, group) in members {
+            let mut due = answered[group as usize].clone();
+            own.get(&(client, group)).into_iter().flatten().for_each(|(word, bit)| due[*word] &= !bit);
+            let arrived = &self.members.get(&(client, group)).unwrap_or(&none).arrived;
             let arrived = arrived.iter().copied().chain(std::iter::repeat(0));
             let missing =
                 due.iter().zip(arrived).map(|(due, arrived)| u64::from((due & !arrived).count_ones()));

@@ -1,4 +1,4 @@
-//! The ledger of a `chat` or `group` run: what was sent, what was answered, what arrived, and whether the three agree.
+//! The ledger of a `chat`, `group`, `slow` or `mix` run: what was sent, what was answered, what arrived, and whether the three agree.
 //!
 //! Each worker keeps a ledger of its own over the whole schedule; the sender's side of a message and the receiver's side
 //! may stand in different ones. [`Ledger::merge`] brings them together, [`Ledger::tally`] gives the verdict.
@@ -12,7 +12,7 @@ pub use packed::Packed;
 pub use tally::Tally;
 
 use crate::limits::ORPHAN_RECEIPTS_MAX;
-use crate::schedule::{Plan, To};
+use crate::schedule::{Plan, Target, To};
 use roost_proto::v1::Mark;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ pub struct Ledger {
     orphans: FxHashMap<u64, Vec<Notice>>,
     orphans_count: usize,
     tally: Tally,
-    /// The receivers' side, where messages go to groups.
+    /// The receivers' side of messages to groups, where there are any.
     groups: Option<Groups>,
     /// The store held events before this run: receipts for its messages may still come.
     store_was_used: bool,
@@ -123,13 +123,15 @@ impl Ledger {
 
     /// An empty ledger for what the plan says.
     pub fn of(plan: &Plan) -> Self {
-        match plan.params.to {
-            To::Nobody => Self::default(),
-            To::OneOther => Self::new(plan.len()),
-            To::Group { .. } => {
-                let outgoing = vec![Outgoing::default(); plan.len()];
-                Self { outgoing, groups: Some(Groups::new(plan)), ..Self::default() }
-            }
+        if plan.params.to == To::Nobody {
+            return Self::default();
+        }
+        let direct = if plan.has_direct() { plan.len() } else { 0 };
+        Self {
+            outgoing: vec![Outgoing::default(); plan.len()],
+            incoming: vec![Incoming::default(); direct],
+            groups: (!plan.groups.is_empty()).then(|| Groups::new(plan)),
+            ..Self::default()
         }
     }
 
@@ -217,12 +219,12 @@ impl Ledger {
 
     /// A message of this run arrived, in an event that [`Self::event`] accepted.
     pub fn delivered(&mut self, plan: &Plan, receiver: u32, seq: u64, index: u32, id: u64) -> Delivery {
-        if let Some(groups) = &mut self.groups {
-            return groups.delivered(plan, receiver, (seq, index, id), &mut self.tally);
+        if let (Target::Group(group), Some(groups)) = (plan.target(index), &mut self.groups) {
+            return groups.delivered(plan, (group, receiver), (seq, index, id), &mut self.tally);
         }
         let session = self.cursors.get(&receiver).map_or(0, |cursor| cursor.session);
         let sender = plan.sender[index as usize];
-        if plan.receiver[index as usize] != receiver {
+        if plan.target(index) != Target::Client(receiver) {
             self.tally.violations += 1;
         }
         let entry = &mut self.incoming[index as usize];
@@ -310,20 +312,22 @@ impl Ledger {
     /// The counts of the whole run, once all workers are merged.
     pub fn tally(mut self, plan: &Plan) -> Tally {
         self.settle_orphans(plan);
-        if let Some(groups) = self.groups.take() {
-            return self.tally_groups(plan, &groups);
-        }
-        for (sent, arrived) in self.outgoing.iter().zip(&self.incoming) {
-            let tally = &mut self.tally;
+        let tally = &mut self.tally;
+        for sent in &self.outgoing {
             tally.sent += u64::from(sent.fate != Fate::Waiting);
             tally.answered += u64::from(sent.fate == Fate::Answered);
             tally.refused += u64::from(sent.fate == Fate::Refused);
             tally.unanswered += u64::from(sent.fate <= Fate::Unanswered);
+            tally.receipts_delivered += u64::from(sent.delivered_receipt);
+            tally.receipts_read += u64::from(sent.read_receipt);
+        }
+        let pairs = self.outgoing.iter().zip(&self.incoming).zip(0..);
+        for ((sent, arrived), _) in
+            pairs.filter(|&(_, index)| matches!(plan.target(index), Target::Client(_)))
+        {
             tally.received += u64::from(arrived.arrived);
             tally.lost += u64::from(sent.fate == Fate::Answered && !arrived.arrived);
             tally.out_of_order += u64::from(arrived.disordered && !sent.postponed);
-            tally.receipts_delivered += u64::from(sent.delivered_receipt);
-            tally.receipts_read += u64::from(sent.read_receipt);
             tally.receipts_missing += u64::from(arrived.arrived && !sent.delivered_receipt);
             let numbered_twice = sent.fate == Fate::Answered && arrived.arrived && sent.id != arrived.id;
             tally.violations += u64::from(numbered_twice);
@@ -331,20 +335,9 @@ impl Ledger {
             tally.violations += u64::from(sent.fate == Fate::Waiting && arrived.arrived);
             tally.receipts_wrong += u64::from(sent.delivered_receipt && !arrived.arrived);
         }
-        self.tally
-    }
-
-    fn tally_groups(mut self, plan: &Plan, groups: &Groups) -> Tally {
-        for sent in &self.outgoing {
-            let tally = &mut self.tally;
-            tally.sent += u64::from(sent.fate != Fate::Waiting);
-            tally.answered += u64::from(sent.fate == Fate::Answered);
-            tally.refused += u64::from(sent.fate == Fate::Refused);
-            tally.unanswered += u64::from(sent.fate <= Fate::Unanswered);
-            tally.receipts_delivered += u64::from(sent.delivered_receipt);
-            tally.receipts_read += u64::from(sent.read_receipt);
+        if let Some(groups) = &self.groups {
+            groups.count(plan, &self.outgoing, &mut self.tally);
         }
-        groups.count(plan, &self.outgoing, &mut self.tally);
         self.tally
     }
 

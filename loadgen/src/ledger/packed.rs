@@ -48,8 +48,8 @@ struct Waiting {
 struct PackedGroups {
     /// Messages that arrived: place, number.
     ids: Vec<(u32, u64)>,
-    /// Members, with a bit for each message of their group.
-    members: Vec<(u32, Vec<u64>)>,
+    /// Clients and groups they are in, with a bit for each message of the group.
+    members: Vec<(u32, u32, Vec<u64>)>,
 }
 
 impl Ledger {
@@ -109,11 +109,11 @@ impl PackedGroups {
         for (index, id) in self.ids {
             *groups.ids.get_mut(index as usize).ok_or_else(|| unknown(index))? = id;
         }
-        for (client, arrived) in self.members {
-            if client >= plan.params.clients {
-                return Err(format!("its ledger names client {client}, and there is none"));
+        for (client, group, arrived) in self.members {
+            if !plan.groups.has(group, client) {
+                return Err(format!("its ledger names client {client} in group {group}, and there is none"));
             }
-            groups.members.insert(client, Member::of(arrived));
+            groups.members.insert((client, group), Member::of(arrived));
         }
         Ok(())
     }
@@ -131,7 +131,8 @@ impl Outgoing {
 
 impl From<&Groups> for PackedGroups {
     fn from(groups: &Groups) -> Self {
-        let members = groups.members.iter().map(|(client, member)| (*client, member.arrived.clone()));
+        let members = groups.members.iter();
+        let members = members.map(|(&(client, group), member)| (client, group, member.arrived.clone()));
         Self { ids: groups.arrived().map(|(id, index)| (index, id)).collect(), members: members.collect() }
     }
 }

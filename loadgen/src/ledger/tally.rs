@@ -19,6 +19,8 @@ pub struct Tally {
     pub unanswered: u64,
     /// Messages that arrived; of groups, each at each member.
     pub received: u64,
+    /// Of these, messages to groups.
+    pub received_in_groups: u64,
     /// Answered by Sent and never arrived; of groups, each with each member it did not reach.
     pub lost: u64,
     /// Deliveries of what had been delivered for good.
@@ -54,11 +56,18 @@ impl Tally {
     pub(super) fn is_plausible(&self) -> bool {
         let Self { sent, answered, refused, unanswered, received, lost, duplicated, .. } = self;
         let Self { out_of_order, redelivered, receipts_delivered, receipts_read, .. } = self;
-        let Self { receipts_missing, receipts_wrong, violations, foreign, .. } = self;
+        let Self { receipts_missing, receipts_wrong, violations, foreign, received_in_groups, .. } = self;
         let messages =
             [sent, answered, refused, unanswered, received, lost, duplicated, out_of_order, redelivered];
-        let others =
-            [receipts_delivered, receipts_read, receipts_missing, receipts_wrong, violations, foreign];
+        let others = [
+            receipts_delivered,
+            receipts_read,
+            receipts_missing,
+            receipts_wrong,
+            violations,
+            foreign,
+            received_in_groups,
+        ];
         messages.into_iter().chain(others).all(|count| *count <= COUNT_MAX)
     }
 }
@@ -70,6 +79,7 @@ impl AddAssign for Tally {
         self.refused += other.refused;
         self.unanswered += other.unanswered;
         self.received += other.received;
+        self.received_in_groups += other.received_in_groups;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.out_of_order += other.out_of_order;

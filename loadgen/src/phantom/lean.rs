@@ -26,6 +26,8 @@ pub struct Lean {
     connected: Vec<u64>,
     sweep: Sweep,
     wanted: bool,
+    /// Some are to vanish: which phantom is looked at next.
+    vanishing: Option<u32>,
     /// All are to part: how, and which phantom is the next.
     parting: Option<(Phase, u32)>,
 }
@@ -50,6 +52,7 @@ impl Lean {
             connected: vec![0; phantoms.div_ceil(64) as usize],
             sweep: Sweep { next: 0, due: 0.0, at_us: 0 },
             wanted: true,
+            vanishing: None,
             parting: None,
         }
     }
@@ -81,6 +84,17 @@ impl Lean {
         }
         self.parting = Some((phase, end));
         if end < core.stack.len() { core.stack.now_us() } else { u64::MAX }
+    }
+
+    /// Lets those vanish who are meant to, a batch at a time.
+    fn vanish<W: Wire>(&mut self, core: &mut Core<W>, next: u32) {
+        let end = core.stack.len().min(next.saturating_add(WORK_BATCH as u32));
+        for phantom in next..end {
+            if core.stack.stage(phantom) == Stage::Up && core.context.shared.vanishes(core.client(phantom)) {
+                core.vanish(phantom);
+            }
+        }
+        self.vanishing = (end < core.stack.len()).then_some(end);
     }
 
     fn beat<W: Wire>(&self, core: &mut Core<W>, phantom: u32) -> bool {
@@ -135,6 +149,7 @@ impl<W: Wire> Role<W> for Lean {
     }
 
     fn enter(&mut self, _core: &mut Core<W>, phase: Phase) {
+        self.vanishing = matches!(phase, Phase::Run(_)).then_some(0);
         self.parting = match phase {
             Phase::Fall | Phase::Leave => Some((phase, 0)),
             _ => None,
@@ -145,6 +160,9 @@ impl<W: Wire> Role<W> for Lean {
     fn turn(&mut self, core: &mut Core<W>) -> u64 {
         if let Some((phase, next)) = self.parting {
             return self.part(core, phase, next);
+        }
+        if let Some(next) = self.vanishing {
+            self.vanish(core, next);
         }
         let (now_us, all) = (core.stack.now_us(), core.stack.len());
         let sweep = &mut self.sweep;
@@ -164,7 +182,7 @@ impl<W: Wire> Role<W> for Lean {
             self.sweep.due -= 1.0;
             self.sweep.next = (phantom + 1) % all;
         }
-        if self.sweep.due >= 1.0 { now_us } else { u64::MAX }
+        if self.sweep.due >= 1.0 || self.vanishing.is_some() { now_us } else { u64::MAX }
     }
 }
 

@@ -36,6 +36,9 @@ pub const FLIGHT_BUFFER_KEPT_BYTES: usize = 2 * 1024;
 /// The window a phantom offers (RFC 9293 section 3.8.6), without scaling. It bounds what is kept beyond a hole, too.
 pub const WINDOW_BYTES: u16 = u16::MAX;
 
+/// The window of a phantom that will stop reading: what it leaves unread fills it. Full: the server's sends wait.
+pub const SLOW_WINDOW_BYTES: u16 = 4 * 1024;
+
 /// The largest segment a phantom takes (RFC 9293 section 3.7.1): an MTU of 1,500 without options.
 pub const MSS_OFFERED: u16 = 1460;
 /// The largest segment to send where the peer names none (RFC 9293 section 3.7.1, MUST-15).
@@ -110,4 +113,6 @@ const _: () =
     assert!(PAYLOAD_BYTES_MAX + 1024 <= OUT_BYTES_MAX, "a message with its frame must fit the output");
 const _: () =
     assert!(PAYLOAD_BYTES_MAX + 1024 <= INPUT_BYTES_MAX, "a message with its frame must fit the input");
+const _: () =
+    assert!(2 * SLOW_WINDOW_BYTES as usize <= INPUT_BYTES_MAX, "what is left unread must fit the input");
 const _: () = assert!(RESPONSE_BYTES_MAX <= INPUT_BYTES_MAX, "the answer to the upgrade is kept as input");

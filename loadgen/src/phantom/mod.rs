@@ -92,18 +92,21 @@ pub fn work<W: Wire>(
 /// Lets the phantoms of a stack do what the scenario says.
 fn play<W: Wire>(
     shared: Arc<Shared>,
-    stack: Stack<W>,
+    mut stack: Stack<W>,
     phase: tokio::sync::watch::Receiver<Phase>,
 ) -> io::Result<Results> {
     let (addresses, phantoms) = (*stack.addresses(), stack.len());
     let encoding = speaks_roost(&shared.options).then_some(shared.options.cli.encoding);
+    for own in (0..phantoms).filter(|&own| shared.plan.is_slow(addresses.client(own))) {
+        stack.offer_little(own);
+    }
     let upgrade = Upgrade::new(&shared.options, encoding);
     let scenario = shared.options.cli.scenario;
     let context = Rc::new(Context::new(shared));
     let core = Core::new(stack, context.clone(), upgrade);
     let client = |own| addresses.client(own);
     match scenario {
-        Scenario::Chat | Scenario::Group => {
+        _ if context.shared.options.talks() => {
             Engine::new(core, Sessions::<Chat>::new(&context, phantoms, client)).run(phase)
         }
         Scenario::Echo => Engine::new(core, Sessions::<Echo>::new(&context, phantoms, client)).run(phase),

@@ -28,6 +28,8 @@ pub struct Sessions<S> {
     /// The next message of the schedule that one of ours may send.
     next: usize,
     begun: bool,
+    /// Of the schedule's messages.
+    payload_bytes_max: usize,
     /// The next client of the sweep, and when the next slice is due.
     swept: usize,
     sweep_us: u64,
@@ -81,6 +83,7 @@ impl<S: Session> Sessions<S> {
             online: vec![true; phantoms as usize],
             next: 0,
             begun: false,
+            payload_bytes_max: context.shared.plan.payload_bytes_max(),
             swept: 0,
             sweep_us: 0,
         }
@@ -94,7 +97,7 @@ impl<S: Session> Sessions<S> {
         act: impl FnOnce(&S, Option<&dyn Outlet>) -> T,
     ) -> T {
         let is_up = core.stack.stage(phantom) == Stage::Up;
-        let payload_bytes = self.context.shared.options.cli.payload_bytes;
+        let payload_bytes = self.payload_bytes_max;
         let line = Line { core: RefCell::new(core), phantom, payload_bytes, cut: Cell::new(false) };
         let outlet: &dyn Outlet = &line;
         let result = act(&self.all[phantom as usize], is_up.then_some(outlet));
@@ -147,7 +150,21 @@ impl<S: Session> Sessions<S> {
             let phantom = self.swept as u32;
             self.swept = (self.swept + 1) % self.all.len();
             self.move_online(core, phantom);
+            self.stall(core, phantom);
             self.with(core, phantom, S::sweep);
+        }
+    }
+
+    /// Lets a phantom stop reading, or read again, as the schedule says.
+    fn stall<W: Wire>(&mut self, core: &mut Core<W>, phantom: u32) {
+        let stalled = self.context.is_stalled(core.client(phantom));
+        if stalled == core.stack.is_stalled(phantom) || core.stack.stage(phantom) != Stage::Up {
+            return;
+        }
+        if stalled {
+            core.stack.stall(phantom);
+        } else {
+            core.resume(self, phantom);
         }
     }
 

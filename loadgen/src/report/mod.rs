@@ -1,9 +1,11 @@
 //! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and in [`summary`] a short text for people.
 
 mod saturation;
+mod scenarios;
 mod summary;
 
 pub use saturation::{Reason, Saturation};
+pub use scenarios::Scenarios;
 
 use crate::agent::report::AgentReport;
 use crate::fail_if::Condition;
@@ -91,7 +93,7 @@ pub struct GroupReport {
     pub groups: u32,
     /// Members of the largest.
     pub members_max: u64,
-    /// Messages that arrived, each at each member; `messages_received` says the same.
+    /// Messages that arrived, each at each member; with `group`, `messages_received` says the same.
     pub deliveries: u64,
     /// How many there are where each message reaches all members but its sender.
     pub deliveries_planned: u64,
@@ -100,13 +102,13 @@ pub struct GroupReport {
 }
 
 impl GroupReport {
-    /// Of a run that delivered `deliveries`.
+    /// Of a run that delivered so many messages to groups.
     pub fn of(plan: &Plan, deliveries: u64, duration_s: f64) -> Self {
         Self {
-            groups: plan.groups(),
-            members_max: plan.members(0).count() as u64,
+            groups: plan.groups.len(),
+            members_max: plan.groups.members_max() as u64,
             deliveries,
-            deliveries_planned: (0..plan.len() as u32).map(|index| plan.deliveries(index)).sum(),
+            deliveries_planned: plan.group_deliveries(),
             deliveries_per_s: deliveries as f64 / duration_s,
         }
     }
@@ -166,6 +168,9 @@ pub struct Report {
     pub storm: Option<Storm>,
     /// The rounds (churn).
     pub rounds: Vec<Round>,
+    /// What some scenarios have beyond the others.
+    #[serde(flatten)]
+    pub scenarios: Scenarios,
     /// What the phantoms' TCP did; `null` with kernel sockets.
     pub tcp: Option<Counts>,
     /// Length of the measured part.
@@ -285,6 +290,7 @@ impl Report {
             tcp_hash_buckets: Some(0),
             clock_error_us: Some(0),
             group: Some(GroupReport::default()),
+            scenarios: Scenarios::example(),
             memory_bytes_per_client: memory,
             memory_before_bytes: held,
             memory_held_bytes: held,

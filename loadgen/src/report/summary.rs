@@ -26,6 +26,7 @@ impl Report {
         if self.messages_sent > 0 {
             self.write_messages(out)?;
         }
+        self.scenarios.write(out)?;
         let memory = &self.memory_bytes_per_client;
         if let Some(kernel) = memory.kernel {
             let gateway =
@@ -161,7 +162,7 @@ impl Report {
 }
 
 /// A time for people, in the unit that leaves one to three digits before the point.
-fn readable(us: u64) -> String {
+pub(super) fn readable(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} us"),
         1_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),

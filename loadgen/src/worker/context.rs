@@ -6,6 +6,7 @@ use crate::ledger::Ledger;
 use crate::limits::CONNECTING_MAX;
 use crate::link::LinkContext;
 use crate::meters::{Counters, Meters};
+use crate::odd::DRIPPED_THROUGH;
 use quanta::Instant;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -83,6 +84,20 @@ impl Context {
     pub fn next_flush(&self) -> Option<usize> {
         let now = self.shared.clock.now();
         self.dirty.borrow_mut().pop_front_if(|(at, _)| *at <= now).map(|(_, place)| place)
+    }
+
+    /// Whether a client is not to read now.
+    pub fn is_stalled(&self, client: u32) -> bool {
+        matches!(self.phase.get(), Phase::Run(_)) && self.shared.plan.is_stalled(client, self.now_us())
+    }
+
+    /// A request that was dripped was answered, or its connection ended.
+    pub fn drip_ended(&self, held_us: u64, how: &str) {
+        if how == DRIPPED_THROUGH {
+            return Counters::add(&self.shared.counters.odd_through);
+        }
+        Counters::add(&self.shared.counters.odd_ended);
+        self.meters.borrow_mut().ended(held_us, how);
     }
 
     /// A client is connected, and welcomed where the server knows it.

@@ -2,9 +2,10 @@
 
 use super::slots::Slot;
 use super::{Context, Next, Phase, Session};
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, SERVER_PAUSE_MAX};
+use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, SERVER_PAUSE_MAX, SLOW_RECEIVE_BYTES};
 use crate::link::{Link, LinkError};
 use crate::meters::Counters;
+use crate::net::Way;
 use rand::RngExt;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,8 +49,16 @@ async fn connect<S: Session>(context: &Context, slot: &Slot<S>) -> Result<Rc<Lin
     let Ok(_turn) = context.connecting.acquire().await else { return Err(LinkError::Ended) };
     let options = &context.shared.options;
     let request = slot.session.request().map_err(|error| LinkError::Io(std::io::Error::other(error)))?;
-    let source = options.target.source(slot.client, options.cli.source_addresses);
-    Link::open(options.target.address, source, request, &context.link).await
+    Link::open(options.target.address, way(context, slot.client), request, &context.link).await
+}
+
+/// How a client's connection is made.
+pub(super) fn way(context: &Context, client: u32) -> Way {
+    let options = &context.shared.options;
+    Way {
+        source: options.target.source(client, options.cli.source_addresses),
+        receive_bytes: context.shared.plan.is_slow(client).then_some(SLOW_RECEIVE_BYTES),
+    }
 }
 
 /// Holds a connection until it ends; the pause before the next one comes back.

@@ -4,6 +4,7 @@
 //! [`context`] is what its clients share, [`slots`] leads them through the run, [`life`] is one client's connections.
 
 mod context;
+mod drip;
 mod life;
 mod slots;
 
@@ -13,7 +14,7 @@ pub use slots::run;
 use crate::ledger::Ledger;
 use crate::link::Outlet;
 use crate::meters::{Counters, Meters};
-use crate::options::Options;
+use crate::options::{Options, Scenario};
 use crate::phantom::Tallies;
 use crate::schedule::Plan;
 use quanta::{Clock, Instant};
@@ -61,6 +62,16 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Whether a client sends its upgrade request a byte at a time, and does nothing else.
+    pub fn drips(&self, client: u32) -> bool {
+        self.options.cli.scenario == Scenario::HandshakeDrip && self.plan.is_odd(client)
+    }
+
+    /// Whether a client vanishes when the measured part begins.
+    pub fn vanishes(&self, client: u32) -> bool {
+        self.options.cli.scenario == Scenario::Halfopen && self.plan.is_odd(client)
+    }
+
     /// How often the schedule's messages are to arrive, all of them together.
     pub fn deliveries(&self) -> u64 {
         (0..self.plan.len() as u32).map(|index| self.plan.deliveries(index)).sum()

@@ -1,5 +1,6 @@
 //! The clients of one worker, led through the phases of the run.
 
+use super::drip::drip;
 use super::life::live;
 use super::{Context, Phase, Results, Session, Shared};
 use crate::clock::{FineTimer, RunClock};
@@ -108,7 +109,12 @@ impl<S: Session> Worker<S> {
             let due_us = (f64::from(slot.client) * gap_us) as u64;
             let _ = timer.sleep_us(due_us.saturating_sub(clock.now_us())).await;
             self.context.alive.set(self.context.alive.get() + 1);
-            tokio_uring::spawn(live(self.context.clone(), slot.clone()));
+            let (context, slot) = (self.context.clone(), slot.clone());
+            if self.context.shared.drips(slot.client) {
+                tokio_uring::spawn(drip(context, slot));
+            } else {
+                tokio_uring::spawn(live(context, slot));
+            }
         }
     }
 
@@ -161,6 +167,7 @@ impl<S: Session> Worker<S> {
                 self.flush_dirty();
                 for slot in slice {
                     self.move_online(slot);
+                    self.stall(slot);
                     slot.with(S::sweep);
                 }
             }
@@ -191,6 +198,13 @@ impl<S: Session> Worker<S> {
             // On the way back: a goodbye that was never answered.
             Some(link) => link.cut(),
             None => slot.wake.notify_one(),
+        }
+    }
+
+    /// Lets a client stop reading, or read again, as the schedule says.
+    fn stall(&self, slot: &Slot<S>) {
+        if let Some(link) = slot.link() {
+            link.stall(self.context.is_stalled(slot.client));
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Flight {
     pub(super) held_seq: u32,
     /// Input of the session that is not complete.
     pub input: Vec<u8>,
+    /// How much of it came while the phantom did not read.
+    pub(super) unread: u16,
     /// A message's fragments so far.
     pub message: Vec<u8>,
     /// When the connection was begun, microseconds.
@@ -63,7 +65,14 @@ impl Flight {
         self.timed = None;
         self.backoff = backoff;
         self.begun_us = 0;
+        self.unread = 0;
         self.pinned = false;
+    }
+
+    /// Keeps input that the phantom does not read.
+    pub fn leave_unread(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        self.unread = self.unread.saturating_add(bytes.len() as u16);
     }
 
     /// Whether nothing in it is needed any more, but for what TCP's state asks.

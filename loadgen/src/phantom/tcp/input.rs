@@ -21,6 +21,7 @@ impl<W: Wire> Stack<W> {
         };
         let mut arrival = Arrival { phantom, opened: false, data: &[], finished: false, end: None };
         match self.state(phantom) {
+            _ if self.is_silent(phantom) => self.in_silence(&segment, &mut arrival),
             State::Closed => self.answer_with_reset(&segment),
             State::SynSent => self.in_syn_sent(&segment, &mut arrival),
             _ => self.synchronised(segment, &mut arrival),
@@ -86,7 +87,7 @@ impl<W: Wire> Stack<W> {
             segment.flags &= !SYN;
             segment.seq = own.rcv_nxt;
         }
-        if !is_acceptable(&segment, &own) {
+        if !is_acceptable(&segment, &own, self.window(phantom)) {
             if !segment.has(RST) {
                 self.challenge(phantom);
             }
@@ -238,6 +239,7 @@ impl<W: Wire> Stack<W> {
     /// The data and the FIN.
     fn text<'a>(&mut self, segment: &Segment<'a>, arrival: &mut Arrival<'a>) {
         let phantom = arrival.phantom;
+        let window = self.window(phantom);
         let own = &mut self.phantoms[phantom as usize];
         if !matches!(own.state, State::Established | State::FinWait1 | State::FinWait2) {
             // Nothing may come behind a FIN; the FIN itself again is answered as out of the window.
@@ -246,7 +248,7 @@ impl<W: Wire> Stack<W> {
         let at = offset(segment, own);
         let mut data = segment.payload;
         let mut fin = segment.has(FIN);
-        let beyond = at + data.len() as i32 - i32::from(WINDOW_BYTES);
+        let beyond = at + data.len() as i32 - i32::from(window);
         if beyond > 0 {
             data = &data[..data.len().saturating_sub(beyond as usize)];
             fin = false;
@@ -317,9 +319,9 @@ fn offset(segment: &Segment<'_>, own: &Phantom) -> i32 {
     segment.seq.wrapping_sub(own.rcv_nxt).cast_signed()
 }
 
-/// The four cases of RFC 9293 section 3.10.7.4, first; the window is never closed.
-fn is_acceptable(segment: &Segment<'_>, own: &Phantom) -> bool {
-    let within = |at: i32| (0..i32::from(WINDOW_BYTES)).contains(&at);
+/// The four cases of RFC 9293 section 3.10.7.4, first.
+fn is_acceptable(segment: &Segment<'_>, own: &Phantom, window: u16) -> bool {
+    let within = |at: i32| (0..i32::from(window)).contains(&at);
     let (at, length) = (offset(segment, own), segment.sequence_length());
-    within(at) || length > 0 && within(at.wrapping_add(length.cast_signed() - 1))
+    at == 0 && length == 0 || within(at) || length > 0 && within(at.wrapping_add(length.cast_signed() - 1))
 }

@@ -8,6 +8,7 @@
 
 mod flight;
 mod input;
+mod odd;
 mod output;
 mod phantom;
 mod rtt;
@@ -23,7 +24,7 @@ use super::limits::{
 use super::packet::Endpoint;
 use super::wire::Wire;
 use flight::Flights;
-use phantom::{ACK_LATER, ACK_NOW, ACK_QUEUED};
+use phantom::{ACK_LATER, ACK_NOW, ACK_QUEUED, LASTING};
 use rtt::{Backoff, Rtt};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -41,6 +42,9 @@ pub enum End {
     /// The server reset the connection.
     #[error("connection reset by the server")]
     Reset,
+    /// The server ended its connection to a phantom that had vanished.
+    #[error("given up by the server")]
+    GivenUp,
     /// Nothing was acknowledged for too long.
     #[error("the server's TCP does not answer")]
     TimedOut,
@@ -251,7 +255,7 @@ impl<W: Wire> Stack<W> {
         let own = &mut self.phantoms[phantom as usize];
         own.incarnation = own.incarnation.wrapping_add(1);
         (own.snd_nxt, own.rcv_nxt, own.snd_wnd, own.mss) = (iss, 0, 0, MSS_DEFAULT);
-        own.owed &= ACK_QUEUED;
+        own.owed &= LASTING;
         let Some(number) = self.take_flight(phantom, Backoff::syn()) else { return false };
         self.flights.at(number).begun_us = self.now_us;
         let own = &mut self.phantoms[phantom as usize];
@@ -418,7 +422,7 @@ impl<W: Wire> Stack<W> {
     fn forget(&mut self, phantom: u32) {
         let own = &mut self.phantoms[phantom as usize];
         own.state = State::Closed;
-        own.owed &= ACK_QUEUED;
+        own.owed &= LASTING;
         self.let_go(phantom);
     }
 

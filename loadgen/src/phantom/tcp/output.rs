@@ -2,7 +2,7 @@
 
 use super::phantom::{ACK_LATER, ACK_NOW};
 use super::{End, Stack, State};
-use crate::phantom::limits::{MSS_OFFERED, RETRIES_MAX, SYN_RETRIES_MAX, WINDOW_BYTES};
+use crate::phantom::limits::{MSS_OFFERED, RETRIES_MAX, SYN_RETRIES_MAX};
 use crate::phantom::packet::{ACK, FIN, PSH, RST, SYN, Segment};
 use crate::phantom::wire::Wire;
 use std::ops::Range;
@@ -139,7 +139,8 @@ impl<W: Wire> Stack<W> {
         let (from, to) = (self.setup.addresses.endpoint(phantom), self.setup.server);
         let seq = own.snd_nxt.wrapping_sub(1);
         let mss = Some(MSS_OFFERED);
-        let segment = Segment { from, to, seq, ack, flags, window: WINDOW_BYTES, mss, payload: &[] };
+        let window = self.window(phantom);
+        let segment = Segment { from, to, seq, ack, flags, window, mss, payload: &[] };
         let length = segment.write(&mut self.packet);
         self.put_on_wire(length);
         self.arm(phantom);
@@ -176,6 +177,7 @@ impl<W: Wire> Stack<W> {
     /// Writes a segment with that part of the phantom's output and puts it on the wire. All that is owed is acknowledged
     /// by it.
     fn emit(&mut self, phantom: u32, seq: u32, flags: u8, part: Range<usize>) {
+        let window = self.window(phantom);
         let own = &mut self.phantoms[phantom as usize];
         own.owed &= !(ACK_NOW | ACK_LATER);
         let payload = match own.flight.checked_sub(1) {
@@ -188,7 +190,7 @@ impl<W: Wire> Stack<W> {
             seq,
             ack: own.rcv_nxt,
             flags,
-            window: WINDOW_BYTES,
+            window,
             mss: None,
             payload,
         };

@@ -18,7 +18,8 @@ pub struct Phantom {
     pub(super) incarnation: u16,
     /// Where the connection stands.
     pub(super) state: State,
-    /// Acknowledgements owed: [`ACK_NOW`], [`ACK_LATER`], [`ACK_QUEUED`].
+    /// Acknowledgements owed ([`ACK_NOW`], [`ACK_LATER`], [`ACK_QUEUED`]), and how it misbehaves ([`OFFERS_LITTLE`], [`STALLED`],
+    /// [`SILENT`]).
     pub(super) owed: u8,
     /// Where the session on top of it stands; TCP does not look at it.
     pub stage: Stage,
@@ -34,6 +35,15 @@ pub(super) const ACK_NOW: u8 = 1;
 pub(super) const ACK_LATER: u8 = 2;
 /// The phantom stands in the queue of delayed acknowledgements.
 pub(super) const ACK_QUEUED: u8 = 4;
+
+/// The phantom offers a small window ([`crate::phantom::limits::SLOW_WINDOW_BYTES`]): it will stop reading one day.
+pub(super) const OFFERS_LITTLE: u8 = 8;
+/// The phantom does not read.
+pub(super) const STALLED: u8 = 16;
+/// The phantom says nothing, whatever comes.
+pub(super) const SILENT: u8 = 32;
+/// What stays from one connection to the next.
+pub(super) const LASTING: u8 = ACK_QUEUED | OFFERS_LITTLE;
 
 /// The states of RFC 9293 section 3.3.2, without LISTEN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +92,10 @@ pub enum Stage {
     Leaving,
     /// Given up.
     Failed,
+    /// The upgrade request leaves a byte at a time.
+    Dripping,
+    /// Its part is over: it vanished, or it dripped to the end.
+    Done,
 }
 
 impl Stage {

@@ -4,6 +4,7 @@
 mod membership;
 mod receiving;
 mod sending;
+mod stall;
 
 use super::request;
 use crate::limits::WELCOME_TIMEOUT;
@@ -13,6 +14,7 @@ use crate::worker::{Context, Next, Session};
 use membership::Membership;
 use quanta::Instant;
 use roost_proto::v1::server_frame;
+use stall::Stall;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -50,6 +52,7 @@ struct State {
     backlog_head: u64,
     reads: Vec<u64>,
     membership: Membership,
+    stall: Stall,
 }
 
 /// Where the session stands.
@@ -95,7 +98,8 @@ impl Session for Chat {
             ack_at: None,
             backlog_head: 0,
             reads: Vec::new(),
-            membership: Membership::default(),
+            membership: Membership::new(context.shared.plan.groups.of(client).len()),
+            stall: Stall::None,
         };
         Self { context, client, place, state: RefCell::new(state) }
     }
@@ -134,7 +138,8 @@ impl Session for Chat {
     fn closed(&self) {
         let state = &mut *self.state.borrow_mut();
         state.standing = Standing::Unknown;
-        state.membership.refused();
+        self.close_stall(state);
+        state.membership.all_refused();
         // All without an answer goes again, first and in the same order; the client_id keeps it from being stored twice.
         state.in_flight = 0;
         // What was not acknowledged will come again.
@@ -171,6 +176,7 @@ impl Session for Chat {
             }
             Standing::Unknown => (),
             Standing::Welcomed => {
+                self.watch_stall(state);
                 self.create(state, link);
                 if !state.postponed.is_empty() {
                     self.retry(state, link);

@@ -6,6 +6,7 @@ use crate::limits::{ACK_EVENTS_MAX, READ_MESSAGES_MAX};
 use crate::link::Outlet;
 use crate::meters::Counters;
 use crate::payload;
+use crate::schedule::Target;
 use crate::wire;
 use roost_proto::v1::{Event, Mark, Message, Receipt, Welcome, address, event};
 use std::time::Duration;
@@ -14,7 +15,7 @@ impl Chat {
     pub(super) fn welcome(&self, state: &mut State, link: &dyn Outlet, welcome: &Welcome) {
         self.context.ledger.borrow_mut().welcomed(self.client, welcome.acknowledged, welcome.head);
         state.standing = Standing::Welcomed;
-        let asked = self.context.shared.options.cli.payload_bytes;
+        let asked = self.context.shared.plan.payload_bytes_max();
         let most = welcome.payload_bytes_max;
         // 0 is a server that does not say.
         if most > 0 && asked > most as usize {
@@ -34,8 +35,10 @@ impl Chat {
     }
 
     pub(super) fn ready(&self, state: &mut State) {
-        let is_member = state.membership.group().is_some() || self.context.shared.plan.groups() == 0;
-        if is_member && state.backlog_head == 0 && !std::mem::replace(&mut state.ready, true) {
+        if state.membership.is_complete()
+            && state.backlog_head == 0
+            && !std::mem::replace(&mut state.ready, true)
+        {
             Counters::add(&self.context.shared.counters.ready);
         }
     }
@@ -73,9 +76,11 @@ impl Chat {
         let header = payload::parse(&message.payload);
         let expected = payload::Header { sender: plan.user(sender), at_us: plan.at_us[at], index };
         let to = message.to.as_option().and_then(|address| address.to.clone());
-        let own =
-            state.membership.group().map_or(address::To::User(plan.user(self.client)), address::To::Group);
-        if header != Some(expected) || message.from != expected.sender || to != Some(own) {
+        let own = match plan.target(index) {
+            Target::Group(group) => self.group_number(state, group).map(address::To::Group),
+            _ => Some(address::To::User(plan.user(self.client))),
+        };
+        if header != Some(expected) || message.from != expected.sender || to.is_none() || to != own {
             ledger.violation();
         }
         if ledger.delivered(plan, self.client, seq, index, message.id) != Delivery::First {
@@ -85,7 +90,11 @@ impl Chat {
         let (at_us, now_us) = (plan.at_us[at], self.context.now_us());
         let away = [sender, self.client].iter().any(|&client| plan.is_offline_within(client, at_us, now_us));
         let mut meters = self.context.meters.borrow_mut();
-        let latency = if away { &mut meters.latency_offline } else { &mut meters.latency };
+        let latency = match plan.is_slow(self.client) {
+            _ if away => &mut meters.latency_offline,
+            true => &mut meters.latency_slow,
+            false => &mut meters.latency,
+        };
         latency.saturating_record(now_us.saturating_sub(at_us));
         // The share is spread over the numbers, the same in every run with this seed.
         let read_share = self.context.shared.options.read_share();

@@ -1,10 +1,10 @@
 //! What a user sends: messages, the answers to them, and what follows a refusal.
 
-use super::membership::CREATE_ID;
 use super::{Chat, Standing, State};
 use crate::limits::{RETRIES_MAX, SERVER_PAUSE_MAX, UNANSWERED_MAX};
 use crate::link::Outlet;
 use crate::meters::Counters;
+use crate::schedule::Target;
 use crate::wire;
 use roost_proto::v1::{ClientFrame, Code, Error, Sent, address};
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,10 +29,7 @@ impl Chat {
             let index = state.queue[state.in_flight];
             state.in_flight += 1;
             let plan = &self.context.shared.plan;
-            let to = state.membership.group().map_or_else(
-                || address::To::User(plan.user(plan.receiver[index as usize])),
-                address::To::Group,
-            );
+            let Some(to) = self.address(state, plan.target(index)) else { continue };
             let frame = wire::send(index + 1, to, self.client_id(index), plan.payload(index));
             let is_first = self.context.ledger.borrow_mut().handed(index);
             if is_first {
@@ -40,6 +37,15 @@ impl Chat {
             }
             let mark = is_first.then(|| plan.at_us[index as usize]);
             self.frame(state, link, &frame, mark);
+        }
+    }
+
+    /// Whom a message goes to, as the server knows it. A group is known before the run begins.
+    fn address(&self, state: &State, target: Target) -> Option<address::To> {
+        match target {
+            Target::Server => None,
+            Target::Client(client) => Some(address::To::User(self.context.shared.plan.user(client))),
+            Target::Group(group) => self.group_number(state, group).map(address::To::Group),
         }
     }
 
@@ -71,8 +77,9 @@ impl Chat {
         if answer.first {
             Counters::add(&counters.answered);
             let (at_us, now_us) = (plan.at_us[index as usize], self.context.now_us());
-            // Who went offline with the answer on its way waits for no server.
-            if !plan.is_offline_within(self.client, at_us, now_us) {
+            // Who went offline, or stopped reading, with the answer on its way waits for no server.
+            let away = plan.is_offline_within(self.client, at_us, now_us);
+            if !away && !plan.stalled.within(self.client, at_us, now_us) {
                 let latency_us = now_us.saturating_sub(at_us);
                 self.context.meters.borrow_mut().latency_sent.saturating_record(latency_us);
             }
@@ -84,8 +91,8 @@ impl Chat {
     pub(super) fn refused(&self, state: &mut State, link: &dyn Outlet, reply_to: u32, error: &Error) {
         let code = error.code.as_known();
         self.context.meters.borrow_mut().error(&format!("Error {:?}: {}", error.code, error.message));
-        if reply_to == CREATE_ID {
-            return state.membership.refused();
+        if state.membership.refused(reply_to) {
+            return;
         }
         let index = reply_to.wrapping_sub(1);
         if !state.forget(index) {

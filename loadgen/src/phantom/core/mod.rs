@@ -1,20 +1,23 @@
 //! The connections of one thread's phantoms up to whole WebSocket messages: handshake, frames, failures and new attempts.
 //! What the phantoms do with their messages is a [`Role`]'s.
 
-use super::frame::{self, CLOSE, Frame, PING, PONG};
+mod ends;
+mod frames;
+mod odd;
+
+use super::frame;
 use super::handshake::{Refusal, Upgrade};
-use super::limits::{CONNECTING_MAX, INPUT_BYTES_MAX, UP_TIMEOUT};
-use super::tcp::{Arrival, End, Stack, Stage, mix};
+use super::limits::{CONNECTING_MAX, UP_TIMEOUT};
+use super::tcp::{Arrival, Stack, Stage};
 use super::wire::Wire;
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_ATTEMPTS_MAX, SERVER_PAUSE_MAX};
+use crate::limits::BACKOFF_MIN;
 use crate::meters::Counters;
 use crate::worker::{Context, Next, Phase};
+use odd::Odd;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 /// What the phantoms of a scenario do. Nothing here waits.
 pub trait Role<W: Wire> {
@@ -80,6 +83,8 @@ pub struct Core<W> {
     /// Phantoms that come back after a pause, by time. One that was hung up meanwhile and paused again stands here twice, and
     /// comes back at the earlier of both.
     pauses: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Those that misbehave.
+    odd: Odd,
     /// A frame or request that is being written.
     scratch: Vec<u8>,
 }
@@ -95,6 +100,7 @@ impl<W: Wire> Core<W> {
             coming: 0,
             deadlines: VecDeque::new(),
             pauses: BinaryHeap::new(),
+            odd: Odd::default(),
             scratch: Vec::new(),
         }
     }
@@ -140,14 +146,19 @@ impl<W: Wire> Core<W> {
         }
         self.attempts.begun += 1;
         self.move_to(phantom, Stage::Connecting);
-        let at_us = self.stack.now_us() + UP_TIMEOUT.as_micros() as u64;
-        self.deadlines.push_back((phantom, self.stack.incarnation(phantom), at_us));
+        if !self.drips(phantom) {
+            let at_us = self.stack.now_us() + UP_TIMEOUT.as_micros() as u64;
+            self.deadlines.push_back((phantom, self.stack.incarnation(phantom), at_us));
+        }
         true
     }
 
     /// Takes what came of a packet.
     pub fn arrived(&mut self, role: &mut impl Role<W>, arrival: &Arrival<'_>) {
         let phantom = arrival.phantom;
+        if self.stack.is_silent(phantom) {
+            return self.given_up(arrival);
+        }
         if arrival.opened {
             self.request(role, phantom);
         }
@@ -179,6 +190,11 @@ impl<W: Wire> Core<W> {
         if let Some(flight) = self.stack.flight(phantom) {
             flight.pinned = true;
         }
+        if written.is_ok() && self.drips(phantom) {
+            self.drip_from_now(phantom, &request);
+            self.scratch = request;
+            return;
+        }
         self.move_to(phantom, Stage::Upgrading);
         let sent = written.is_ok() && self.stack.send(phantom, &request);
         self.scratch = request;
@@ -189,6 +205,12 @@ impl<W: Wire> Core<W> {
     }
 
     fn data(&mut self, role: &mut impl Role<W>, phantom: u32, bytes: &[u8]) {
+        if self.stack.is_stalled(phantom) {
+            return self.leave_unread(role, phantom, bytes);
+        }
+        if self.stack.stage(phantom) == Stage::Dripping {
+            return self.drip_ended(phantom, Ok(bytes));
+        }
         let waiting = self.stack.flight(phantom).map(|flight| std::mem::take(&mut flight.input));
         let mut input = waiting.unwrap_or_default();
         if input.is_empty() {
@@ -277,175 +299,13 @@ impl<W: Wire> Core<W> {
         self.stack.set_failures(phantom, 0);
     }
 
-    fn frame(&mut self, role: &mut impl Role<W>, phantom: u32, frame: &Frame<'_>) {
-        match frame.opcode {
-            PING => _ = self.send(phantom, PONG, frame.payload),
-            PONG => (),
-            CLOSE => {
-                self.send(phantom, CLOSE, frame.payload);
-                let code = frame.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-                let reason = String::from_utf8_lossy(frame.payload.get(2..).unwrap_or_default());
-                self.dropped(&format!("closed by the server: {code} {reason}"));
-                self.leave(role, phantom);
-            }
-            OpCode::Data(Data::Text) if frame.fin => self.message(role, phantom, true, frame.payload),
-            OpCode::Data(Data::Binary) if frame.fin => self.message(role, phantom, false, frame.payload),
-            OpCode::Data(_) => self.fragment(role, phantom, frame),
-            OpCode::Control(_) => self.fail(role, phantom, "a frame with a reserved opcode", false),
-        }
-    }
-
-    /// A part of a message (RFC 6455 section 5.4): kept behind a byte that tells text from binary.
-    fn fragment(&mut self, role: &mut impl Role<W>, phantom: u32, frame: &Frame<'_>) {
-        let Some(flight) = self.stack.make_flight(phantom) else {
-            return self.fail(role, phantom, "no room to keep a part of a message", false);
-        };
-        let continues = frame.opcode == OpCode::Data(Data::Continue);
-        if continues == flight.message.is_empty()
-            || flight.message.len() + frame.payload.len() > INPUT_BYTES_MAX
-        {
-            return self.fail(
-                role,
-                phantom,
-                "a fragment out of turn, or a message longer than a phantom takes",
-                false,
-            );
-        }
-        if !continues {
-            flight.message.push(u8::from(frame.opcode == OpCode::Data(Data::Text)));
-        }
-        flight.message.extend_from_slice(frame.payload);
-        if frame.fin {
-            let message = std::mem::take(&mut flight.message);
-            self.message(role, phantom, message[0] == 1, &message[1..]);
-        }
-    }
-
-    fn message(&mut self, role: &mut impl Role<W>, phantom: u32, text: bool, payload: &[u8]) {
-        match role.message(self, phantom, text, payload) {
-            Ok(Next::Continue) => (),
-            Ok(Next::Reconnect(pause)) => {
-                self.hang_up(role, phantom);
-                self.pause(phantom, pause.min(SERVER_PAUSE_MAX));
-            }
-            Err(text) => {
-                self.context.ledger.borrow_mut().violation();
-                self.fail(role, phantom, &text, false);
-            }
-        }
-    }
-
-    /// Sends a frame. False where the connection or its room is missing.
-    pub fn send(&mut self, phantom: u32, opcode: OpCode, payload: &[u8]) -> bool {
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
-        // Random to whoever does not know the seed (RFC 6455 section 10.3), and computed.
-        let mask = mix(self.stack.now_us() << 24 ^ u64::from(phantom)) as u32;
-        frame::write(&mut out, opcode, payload, mask.to_le_bytes());
-        let sent = self.stack.send(phantom, &out);
-        self.scratch = out;
-        sent
-    }
-
-    /// Says goodbye in order: close frame (where the server has not said it first) and FIN.
-    pub fn leave(&mut self, role: &mut impl Role<W>, phantom: u32) {
-        self.move_to(phantom, Stage::Leaving);
-        role.closed(self, phantom);
-        if !self.stack.close(phantom) {
-            self.hang_up(role, phantom);
-        }
-    }
-
-    /// Ends the connection with RST, whatever it is.
-    pub fn hang_up(&mut self, role: &mut impl Role<W>, phantom: u32) {
-        let stage = self.stack.stage(phantom);
-        self.stack.abort(phantom);
-        self.move_to(phantom, Stage::Down);
-        if matches!(stage, Stage::Greeting | Stage::Up) {
-            role.closed(self, phantom);
-        }
-    }
-
-    fn dropped(&mut self, text: &str) {
-        Counters::add(&self.counters().dropped);
-        self.context.meters.borrow_mut().error(text);
-    }
-
-    /// Something is wrong with the connection: it ends, and is made again after a pause where that may help.
-    fn fail(&mut self, role: &mut impl Role<W>, phantom: u32, text: &str, is_final: bool) {
-        let was_up = self.stack.stage(phantom) == Stage::Up;
-        self.hang_up(role, phantom);
-        self.failed(phantom, text, was_up, is_final);
-    }
-
-    fn failed(&mut self, phantom: u32, text: &str, was_up: bool, is_final: bool) {
-        if was_up {
-            self.dropped(text);
-        } else {
-            self.context.meters.borrow_mut().error(text);
-        }
-        let failures = self.stack.failures(phantom).saturating_add(1);
-        self.stack.set_failures(phantom, failures);
-        if is_final || u32::from(failures) >= CONNECT_ATTEMPTS_MAX {
-            self.move_to(phantom, Stage::Failed);
-            Counters::add(&self.counters().failed);
-        } else {
-            self.pause(phantom, self.backoff(phantom, failures));
-        }
-    }
-
-    /// Doubled each time, half of it at random (RFC 6455 section 7.2.3).
-    fn backoff(&self, phantom: u32, failures: u8) -> Duration {
-        let full = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
-        let random = mix(self.stack.now_us() ^ u64::from(phantom) << 32) as u32;
-        full.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
-    }
-
-    /// Makes a phantom connect after a pause.
-    pub fn pause(&mut self, phantom: u32, pause: Duration) {
-        if self.stack.stage(phantom) == Stage::Down {
-            self.move_to(phantom, Stage::Pausing);
-            self.pauses.push(Reverse((self.stack.now_us() + pause.as_micros() as u64, phantom)));
-        }
-    }
-
-    /// The peer ended its side: nothing more will come, so that ours ends, too.
-    fn peer_finished(&mut self, role: &mut impl Role<W>, phantom: u32) {
-        match self.stack.stage(phantom) {
-            Stage::Leaving => _ = self.stack.close(phantom),
-            Stage::Up => {
-                self.dropped("connection ended without a close frame");
-                self.leave(role, phantom);
-            }
-            stage if stage.is_coming_up() => {
-                self.fail(role, phantom, "connection ended before the handshake was done", false);
-            }
-            _ => _ = self.stack.close(phantom),
-        }
-    }
-
-    /// A connection is over.
-    pub fn ended(&mut self, role: &mut impl Role<W>, phantom: u32, end: End) {
-        let stage = self.stack.stage(phantom);
-        if matches!(stage, Stage::Down | Stage::Pausing | Stage::Failed) {
-            return;
-        }
-        if stage == Stage::Leaving {
-            self.move_to(phantom, Stage::Down);
-            if role.is_wanted(phantom) {
-                self.pause(phantom, self.backoff(phantom, 1));
-            }
-            return;
-        }
-        self.move_to(phantom, Stage::Down);
-        if matches!(stage, Stage::Greeting | Stage::Up) {
-            role.closed(self, phantom);
-        }
-        self.failed(phantom, &end.to_string(), stage == Stage::Up, false);
-    }
-
     /// Gives up what took too long, and connects again whose pause is over. Returns the time of the next pause's end.
     pub fn turn(&mut self, role: &mut impl Role<W>) -> u64 {
+        let drip_us = self.drip();
+        self.come_up(role).min(drip_us)
+    }
+
+    fn come_up(&mut self, role: &mut impl Role<W>) -> u64 {
         let now_us = self.stack.now_us();
         // Each round takes one from the queue.
         while let Some(&(phantom, incarnation, at_us)) = self.deadlines.front() {
