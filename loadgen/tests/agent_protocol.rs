@@ -18,9 +18,10 @@ use roost_loadgen::options::Options;
 use roost_loadgen::schedule::Plan;
 use roost_loadgen::tools::Program;
 use serde::ser::{Serialize, SerializeTuple as _, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Instant;
 
 fn shared() -> Secret {
     Secret::of(SECRET.trim_end().as_bytes())
@@ -70,7 +71,16 @@ fn assert_usable(agent: &Agent, secret: &std::path::Path) {
     let arguments = echo_arguments(echo_server(common::Fault::None));
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let more = ["--agents", &at, "--agent-secret-file", secret, "--lag-us-max", "60000000"];
-    let (code, report) = common::report(&[&arguments[..], &more].concat());
+    let (code, report) = agents::wait_for("its turn", || {
+        let output = loadgen(&[&arguments[..], &more, &["--json", "-"]].concat());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        if told.contains("it is busy") {
+            return None;
+        }
+        let report =
+            serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"));
+        Some((output.status.code().expect("not ended by a signal"), report))
+    });
     assert_eq!((code, &report["verdict"]), (0, &json!("clean")), "{report:#}");
     assert!(!agent.said().contains("panicked"), "{}", agent.said());
 }
@@ -121,17 +131,18 @@ fn jobs_that_cannot_be_are_refused_in_a_sentence() {
         ),
         (&["echo", "--url", "ws://127.0.0.1:1/", "--clients", "1000000"], 0, 1, "RLIMIT_NOFILE"),
     ] {
-        let (sender, receiver) = call(agent.address, VERSION);
-        sender.send(&job(arguments, first, workers)).expect("sent");
-        // The agent waits for us to hang up; before that, its refusal has to be there.
-        let mut receiver = receiver;
-        match receiver.receive() {
-            Ok(FromAgent::Refused(told)) => assert!(told.contains(reason), "{arguments:?}: {told}"),
-            other => panic!("{arguments:?}: {other:?}"),
-        }
-        sender.hang_up();
-        rest(receiver);
-        agents::wait_for("its turn", || agent.said().contains(reason).then_some(()));
+        let told = agents::wait_for("its turn", || {
+            let (sender, mut receiver) = call(agent.address, VERSION);
+            // A busy one may have hung up.
+            let _ = sender.send(&job(arguments, first, workers));
+            // The agent waits for us to hang up; before that, its refusal has to be there.
+            match receiver.receive() {
+                Ok(FromAgent::Refused(told)) => (!told.contains("it is busy")).then_some(told),
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        });
+        assert!(told.contains(reason), "{arguments:?}: {told}");
+        agent.wait_until_said(reason);
     }
     assert_usable(&agent, &file);
 }
@@ -213,6 +224,30 @@ fn a_coordinator_survives_an_agent_that_lies() {
         assert!(told.contains("is lost") && told.contains(reason), "{reason}: {told}");
         assert!(!told.contains("panicked"), "{told}");
     }
+}
+
+#[test]
+fn moments_come_in_the_agents_own_time() {
+    // Far from what the coordinator's clock tells.
+    const ZERO_NS: u64 = 1 << 60;
+    const HOUR_NS: u64 = 3_600_000_000_000;
+    let told = coordinate(|mut receiver, sender| {
+        greet(&mut receiver, &sender);
+        let begun = Instant::now();
+        let now = || ZERO_NS + begun.elapsed().as_nanos() as u64;
+        loop {
+            match receiver.receive().expect("it goes on") {
+                ToAgent::Probe(number) => sender.send(&FromAgent::Now(number, now())).expect("sent"),
+                ToAgent::Start(start) => {
+                    assert!((ZERO_NS..now() + HOUR_NS).contains(&start), "{start}");
+                    sender.send(&FromAgent::Refused("the start came in time".into())).expect("sent");
+                    return rest_of_coordinator(receiver);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    assert!(told.contains("the start came in time"), "{told}");
 }
 
 #[test]

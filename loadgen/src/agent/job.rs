@@ -36,16 +36,16 @@ pub struct Machine {
     pub source_addresses: Option<u32>,
 }
 
-/// Does a coordinator's job to its end and gives the channel back, for the farewell.
+/// Does a coordinator's job to its end.
 ///
 /// # Errors
 /// In a sentence, why it was not done; the coordinator was told where it could be. All clients are closed.
 pub fn serve(
     sender: &Arc<Sender>,
-    mut receiver: Receiver,
+    receiver: &mut Receiver,
     machine: &Machine,
     peer: SocketAddr,
-) -> Result<Receiver, String> {
+) -> Result<(), String> {
     let clock = Clock::new();
     let epoch = clock.now();
     let text = |error: io::Error| error.to_string();
@@ -56,7 +56,6 @@ pub fn serve(
         Ok(understood) => understood,
         Err(reason) => {
             sender.send(&FromAgent::Refused(reason.clone())).map_err(text)?;
-            super::serve::part(receiver);
             return Err(reason);
         }
     };
@@ -77,9 +76,8 @@ pub fn serve(
     let (counters, ruled_out) = (Counters::default(), OnceLock::new());
     let shared = Shared { options, plan, counters, ruled_out, clock, ramp_begun, run_id };
     let mut play = Play::start(Arc::new(shared), epoch, sender.clone(), first, workers).map_err(text)?;
-    let stopped = play.lead(&mut receiver);
-    play.end(&stopped)?;
-    Ok(receiver)
+    let stopped = play.lead(receiver);
+    play.end(&stopped)
 }
 
 /// The options and the schedule of a job on this machine.

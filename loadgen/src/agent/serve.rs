@@ -99,7 +99,7 @@ impl Desk {
     fn receive(&self, stream: TcpStream, peer: SocketAddr) {
         let greeted = self.greet(stream);
         self.strangers.fetch_sub(1, SeqCst);
-        let (sender, receiver) = match greeted {
+        let (sender, mut receiver) = match greeted {
             Ok(channel) => channel,
             Err(reason) => return say(&format!("refused {peer}: {reason}")),
         };
@@ -113,15 +113,15 @@ impl Desk {
             return part(receiver);
         };
         let sender = Arc::new(sender);
-        let outcome = job::serve(&sender, receiver, &self.machine, peer);
-        let in_order = outcome.is_ok();
-        match outcome {
-            Ok(receiver) => part(receiver),
-            Err(reason) => say(&format!("the run for {peer} ended before its time: {reason}")),
-        }
+        let outcome = job::serve(&sender, &mut receiver, &self.machine, peer);
+        // The next coordinator need not wait for this one's farewell.
         drop(turn);
+        if let Err(reason) = &outcome {
+            say(&format!("the run for {peer} ended before its time: {reason}"));
+        }
+        part(receiver);
         // Nobody listens where the process ends.
-        let _ = self.ended.send(in_order);
+        let _ = self.ended.send(outcome.is_ok());
     }
 
     /// Handshake, versions.
@@ -163,7 +163,7 @@ impl Drop for Turn<'_> {
 }
 
 /// Waits until the other end hangs up: closed with something unread, the connection would be reset, and our last words with it.
-pub(super) fn part(mut receiver: Receiver) {
+fn part(mut receiver: Receiver) {
     let end = Instant::now() + FAREWELL_MAX;
     while receiver.patience(FAREWELL_MAX).is_ok() && Instant::now() < end {
         if receiver.receive::<ToAgent>().is_err() {
