@@ -1,16 +1,18 @@
 //! Disks that are full, stores that are damaged, folders that cannot be used.
 
 mod common;
+#[path = "common/faulty.rs"]
+mod faulty;
 
-use bytes::Bytes;
 use common::{Client, Shards, config};
+use faulty::{Fault, Faulty, Operation};
 use roost_proto::v1::{self, Code};
 use roost_router::{
     StartError, StoreError, limits,
     partition::home,
     record::{self, Key, Space},
     start, start_with_store,
-    store::{Batch, MemoryStore, Store},
+    store::MemoryStore,
 };
 use std::{
     collections::BTreeMap,
@@ -87,7 +89,6 @@ fn router_thread() -> String {
 
 /// A store that neither takes batches nor can be read by the thread that first writes a certain key, until it is mended.
 struct LostDisk {
-    memory: MemoryStore,
     trigger: Key,
     state: Mutex<Lost>,
     asked: Condvar,
@@ -115,41 +116,21 @@ impl LostDisk {
     }
 }
 
-impl Store for LostDisk {
-    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.check("read").and_then(|()| self.memory.get(key))
-    }
-
-    fn scan(
-        &self,
-        first: &Key,
-        last: &Key,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        self.check("scan").and_then(|()| self.memory.scan(first, last, visit))
-    }
-
-    fn scan_back(
-        &self,
-        first: &Key,
-        last: &Key,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        self.check("scan").and_then(|()| self.memory.scan_back(first, last, visit))
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if batch.writes().any(|(key, _)| *key == self.trigger) {
-            self.state.lock().unwrap().by.get_or_insert_with(router_thread);
+impl Fault for LostDisk {
+    fn before(&self, operation: Operation<'_>) -> Result<(), StoreError> {
+        match operation {
+            Operation::Read => self.check("read"),
+            Operation::Commit(batch) => {
+                if batch.writes().any(|(key, _)| *key == self.trigger) {
+                    self.state.lock().unwrap().by.get_or_insert_with(router_thread);
+                }
+                self.check("commit")
+            }
+            Operation::Recover => self.check("recover").inspect_err(|_| {
+                self.state.lock().unwrap().recoveries += 1;
+                self.asked.notify_all();
+            }),
         }
-        self.check("commit").and_then(|()| self.memory.commit(batch))
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.check("recover").inspect_err(|_| {
-            self.state.lock().unwrap().recoveries += 1;
-            self.asked.notify_all();
-        })
     }
 }
 
@@ -158,11 +139,13 @@ fn what_a_failed_batch_took_is_not_confirmed_though_it_cannot_be_read_back() {
     const THREADS: u16 = 2;
     let home = |user| home(user, limits::PARTITIONS);
     let bob = (2..100).find(|user| home(*user) % THREADS != home(1) % THREADS).unwrap();
-    let store = Arc::new(LostDisk {
+    let store = Arc::new(Faulty {
         memory: MemoryStore::default(),
-        trigger: record::inbound(home(bob), home(1)),
-        state: Mutex::default(),
-        asked: Condvar::new(),
+        fault: LostDisk {
+            trigger: record::inbound(home(bob), home(1)),
+            state: Mutex::default(),
+            asked: Condvar::new(),
+        },
     });
     let shards = Shards::new();
     let router =
@@ -175,12 +158,12 @@ fn what_a_failed_batch_took_is_not_confirmed_though_it_cannot_be_read_back() {
     alice.send(1, bob.user, "a", "accepted");
     let accepted = alice.sent(1).id;
     // Bob's thread has tried the forward again and answered Alice's before it asks twice.
-    store.wait_for_recoveries(2);
+    store.fault.wait_for_recoveries(2);
     // Alice's thread has taken that answer before it takes this.
     alice.send(2, 1, "b", "to herself");
     alice.sent(2);
     assert_eq!(store.memory.len(Space::Outbox), 1, "the message was deleted where it was the only one");
-    store.state.lock().unwrap().mended = true;
+    store.fault.state.lock().unwrap().mended = true;
     assert_eq!(bob.messages(1)[0].id, accepted);
     router.stop();
 }

@@ -1,16 +1,13 @@
 //! A disk that stalls: what must be stored waits, and nothing else does.
 
 mod common;
+#[path = "common/faulty.rs"]
+mod faulty;
 
-use bytes::Bytes;
 use common::{Client, Shards, config};
+use faulty::{Fault, Faulty, Operation};
 use roost_proto::v1::{self, HistoryFetch, address::To, server_frame};
-use roost_router::{
-    Action, Answer, Call, Full, Request, StoreError,
-    record::Key,
-    start_with_store,
-    store::{Batch, MemoryStore, Store},
-};
+use roost_router::{Action, Answer, Call, Full, Request, StoreError, start_with_store};
 use std::{
     path::Path,
     sync::{Arc, Condvar, Mutex},
@@ -19,7 +16,6 @@ use std::{
 /// Commits wait while it is shut.
 #[derive(Default)]
 struct Gate {
-    memory: MemoryStore,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -44,39 +40,15 @@ impl Gate {
     }
 }
 
-impl Store for Gate {
-    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.memory.get(key)
-    }
-
-    fn scan(
-        &self,
-        first: &Key,
-        last: &Key,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        self.memory.scan(first, last, visit)
-    }
-
-    fn scan_back(
-        &self,
-        first: &Key,
-        last: &Key,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        self.memory.scan_back(first, last, visit)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut state = self.state.lock().unwrap();
-        state.waiting = true;
-        self.changed.notify_all();
-        self.changed.wait_while(state, |state| state.shut).unwrap().waiting = false;
-        self.memory.commit(batch)
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.memory.recover()
+impl Fault for Gate {
+    fn before(&self, operation: Operation<'_>) -> Result<(), StoreError> {
+        if matches!(operation, Operation::Commit(batch) if !batch.is_empty()) {
+            let mut state = self.state.lock().unwrap();
+            state.waiting = true;
+            self.changed.notify_all();
+            self.changed.wait_while(state, |state| state.shut).unwrap().waiting = false;
+        }
+        Ok(())
     }
 }
 
@@ -86,7 +58,7 @@ fn history(with: u64) -> HistoryFetch {
 
 #[test]
 fn who_is_known_comes_back_and_reads_and_sends_wait_for_room() {
-    let (gate, shards) = (Arc::new(Gate::default()), Shards::new());
+    let (gate, shards) = (Arc::new(Faulty::<Gate>::default()), Shards::new());
     let config = roost_router::Config {
         queue_requests_max: 64,
         batch_requests_max: 16,
@@ -103,9 +75,9 @@ fn who_is_known_comes_back_and_reads_and_sends_wait_for_room() {
     alice.send(1, 2, "a", "before");
     let before = alice.sent(1).id;
     bob.messages(1);
-    gate.shut(true);
+    gate.fault.shut(true);
     alice.send(2, 3, "b", "stalled");
-    gate.wait_for_a_commit();
+    gate.fault.wait_for_a_commit();
     // More than the queue holds comes back to the shard, which stops reading those sockets.
     let send = |n: u32| Request::Frame {
         session: alice.session,
@@ -133,7 +105,7 @@ fn who_is_known_comes_back_and_reads_and_sends_wait_for_room() {
     assert!(matches!(&**answer, Answer::Events { events, .. } if events.len() == 1), "{answer:?}");
     // Nothing was answered that is not stored, and all of it is once the disk goes on.
     assert!(common::events(&shards.now(carol.session)).is_empty());
-    gate.shut(false);
+    gate.fault.shut(false);
     assert!(!alice.sent(2).duplicate);
     for n in 0..taken as u32 {
         alice.sent(100 + n);
