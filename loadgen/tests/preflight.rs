@@ -123,27 +123,43 @@ fn a_run_may_be_started_all_the_same_and_its_report_has_what_was_found() {
 }
 
 #[test]
-fn a_failed_connection_is_looked_for_at_the_right_end() {
-    // A source port is not to be had: the range has one.
-    let url = format!("ws://{}/", echo_server(Fault::None));
-    let short = ["idle", "--url", "ws://127.0.0.1:1/", "--clients", "1", "--ready-s", "1", "--quiet"];
-    let (code, _, told) = run(&short);
-    assert_eq!(code, Some(1));
-    assert!(
-        told.contains("Connection refused") && told.contains("the server's end: nothing listens"),
-        "{told}"
-    );
-    // Two source addresses with one port each, in a namespace of its own, for four clients.
+fn ports_that_run_out_are_told_before_the_run() {
+    // One port for each of two source addresses, in a namespace of its own, for four clients.
     let script =
         "ip link set lo up && echo '40000 40000' > /proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
-    let program = env!("CARGO_BIN_EXE_roost-loadgen");
-    let arguments = ["idle", "--url", &url, "--clients", "4", "--source-addresses", "2", "--ready-s", "1"];
+    let arguments = ["idle", "--url", "ws://127.0.0.1:1/", "--clients", "4", "--source-addresses", "2"];
     let output = Command::new("unshare")
-        .args(["-n", "sh", "-c", script, "sh", program])
+        .args(["-n", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_roost-loadgen")])
         .args(arguments)
         .output()
         .expect("util-linux is there");
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("ip_local_port_range at the generator's end"), "{told}");
+    assert!(told.contains("net.ipv4.ip_local_port_range at the generator's end"), "{told}");
+    assert!(told.contains("enough for 2 clients") && told.contains("sysctl -w"), "{told}");
+}
+
+#[test]
+fn a_failed_connection_is_looked_for_at_the_right_end() {
+    let nobody = ["idle", "--url", "ws://127.0.0.1:1/", "--clients", "1", "--ready-s", "1", "--quiet"];
+    let (code, _, told) = run(&nobody);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("Connection refused") && told.contains("the server's end: nothing listens"),
+        "{told}"
+    );
+    // The generator's own files run out half-way.
+    let url = format!("ws://{}/", echo_server(Fault::None));
+    let arguments =
+        ["idle", "--url", &url, "--clients", "150", "--ready-s", "1", "--duration-s", "1", "--quiet"];
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 100; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_roost-loadgen")])
+        .args(arguments)
+        .args(["--ignore-preflight"])
+        .output()
+        .expect("a shell");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let error = told.lines().find(|line| line.contains("Too many open files")).expect("the error");
+    assert!(error.contains("the generator's end: this process has no open file left"), "{told}");
 }
