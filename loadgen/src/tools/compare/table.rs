@@ -91,7 +91,7 @@ pub struct Spread {
     pub min: f64,
     /// The largest.
     pub max: f64,
-    /// The median as a multiple of the first server's; `null` where that is 0 or was not measured.
+    /// The median as a multiple of the first server's; `null` where that is not above 0 or was not measured.
     pub ratio: Option<f64>,
 }
 
@@ -129,7 +129,7 @@ pub fn summarize(all: &mut [Results]) {
     for measure in &MEASURES {
         let spreads: Vec<_> = all.iter().map(|results| results.spread(measure)).collect();
         let first =
-            spreads.first().copied().flatten().map(|spread| spread.median).filter(|&median| median != 0.0);
+            spreads.first().copied().flatten().map(|spread| spread.median).filter(|&median| median > 0.0);
         for (results, spread) in all.iter_mut().zip(spreads) {
             if let Some(spread) = spread {
                 let ratio = first.map(|first| spread.median / first);
