@@ -251,6 +251,25 @@ fn the_examples_are_read_and_their_figures_are_what_they_say() {
     }
 }
 
+#[test]
+fn the_page_about_mixes_shows_one_that_is_right_and_has_every_key() {
+    let page = include_str!("../../docs/MIX.md");
+    let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a file");
+    Mix::parse(block).unwrap_or_else(|error| panic!("{error}"));
+    let plan = plan(block, 500, 60).unwrap();
+    assert!(plan.len() > 10_000 && plan.groups.len() > 50 && plan.offline.len() > 500);
+    // Each key of the file's types is told by the error about one that is not known.
+    for table in
+        ["", "[time]", "[[time.peak]]", "[conversation]", "[[population]]", "[[groups]]", "[[outage]]"]
+    {
+        let error = Mix::parse(&format!("{table}\nnothing_of_this = 1\n")).unwrap_err();
+        let known = error.split("expected").nth(1).unwrap_or_else(|| panic!("{error}"));
+        for key in known.split('`').skip(1).step_by(2) {
+            assert!(page.contains(key), "{table} {key}");
+        }
+    }
+}
+
 const PATIENT: [&str; 8] =
     ["--lag-us-max", "60000000", "--lag-share-max", "1", "--ready-s", "120", "--drain-s", "60"];
 
