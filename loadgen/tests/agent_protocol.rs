@@ -123,6 +123,13 @@ fn jobs_that_cannot_be_are_refused_in_a_sentence() {
         (&["diff", "/etc/passwd", "/etc/shadow"], 0, 1, "no scenario"),
         (&["echo", "--no-such-flag"], 0, 1, "--no-such-flag"),
         (&["echo", "--url", "nonsense"], 0, 1, "ws://"),
+        // No file of the agent's machine is read in place of what the coordinator did not send.
+        (
+            &["mix", "--mix", "/etc/passwd", "--url", "ws://127.0.0.1:1/", "--auth", "none"],
+            0,
+            1,
+            "population",
+        ),
         (
             &["idle", "--kind", "phantom", "--url", "ws://127.0.0.1:1/", "--gateway-pid", "1"],
             0,

@@ -115,6 +115,36 @@ fn each_fault_of_the_server_is_found_where_sender_and_receiver_are_on_different_
 }
 
 #[test]
+fn agents_play_a_mix_whose_file_only_the_coordinator_has_and_their_odd_clients_add_up() {
+    let (_folder, secret) = secret(SECRET);
+    let agents = pair(&secret);
+    let at = addresses(&agents);
+    let gateway = Gateway::start(&[]).expect("the gateway starts");
+    let (url, key) = (format!("ws://{}/v1/ws", gateway.ws), gateway.data().join("secret"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("mine.toml");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/reconnect-storm.toml");
+    std::fs::copy(example, &file).expect("copied");
+    let of = ["--url", &url, "--secret-file", text(&key), "--clients", "60", "--duration-s", "4"];
+    let patient = ["--lag-us-max", "60000000", "--drain-s", "60"];
+    let led = coordinator(&at, &secret);
+    let (code, played) = report(&[&["mix", "--mix", text(&file)][..], &of, &patient, &led].concat());
+    assert_eq!((code, &played["verdict"]), (0, &json!("clean")), "{played:#}");
+    let (mix, group) = (&played["mix"], &played["group"]);
+    assert_eq!(group["deliveries"], group["deliveries_planned"], "{played:#}");
+    let count = |value: &Value| value.as_u64().expect("a count");
+    let received = count(&mix["messages_direct"]) + count(&group["deliveries"]);
+    assert!(received > 100 && played["messages_received"] == json!(received), "{played:#}");
+
+    let slow = ["slow", "--slow-share", "0.3", "--rate-per-s", "100"];
+    let (code, slow) = report(&[&slow[..], &of, &patient, &led].concat());
+    assert_eq!((code, &slow["verdict"]), (0, &json!("clean")), "{slow:#}");
+    let (stalled, resumed) = (&slow["slow"]["stalled"], &slow["slow"]["resumed"]);
+    assert!(count(stalled) > 5 && stalled == resumed, "{slow:#}");
+    assert!(count(&slow["slow"]["latency_us"]["count"]) > 20, "{slow:#}");
+}
+
+#[test]
 fn an_agent_that_is_killed_ends_the_run_with_its_name_and_the_others_in_order() {
     let (_folder, secret) = secret(SECRET);
     let [mut killed, other] = pair(&secret);
