@@ -7,24 +7,20 @@
 //! Only the sends are timed for `send`; `all` counts each message with its acknowledgements and receipts. With `--append-log` the
 //! same number of bytes a commit is appended to one file with fdatasync(2) afterwards: what the disk allows.
 
+mod disk;
+mod outlet;
+
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use clap::Parser;
+use disk::{Timed, append_log, left_on_disk};
+use outlet::Shards;
 use procfs::process::Process;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use roost_proto::v1::{self, client_frame, server_frame};
-use roost_router::{
-    Action, Config, Effect, Handle, Outlet, Request, SessionId, StoreError,
-    record::{Key, Space},
-    start_with_store,
-    store::{Batch, FjallStore, Store},
-};
+use roost_proto::v1::{self, client_frame};
+use roost_router::{Config, Handle, Request, SessionId, start_with_store, store::FjallStore};
 use std::{
-    collections::VecDeque,
-    fmt::Write as _,
-    fs::File,
-    io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -64,99 +60,6 @@ struct Options {
 /// How long one step may take before the program gives up.
 const STEP_MAX: Duration = Duration::from_mins(10);
 const WAIT: Duration = Duration::from_micros(200);
-
-/// What the shards were told since it was last asked.
-#[derive(Default)]
-struct Told {
-    /// Request numbers and messages.
-    sent: Vec<(u32, u64)>,
-    /// Slots that were handed an event, one for each event.
-    events: Vec<u32>,
-    welcomes: u64,
-    done: u64,
-    errors: Vec<String>,
-}
-
-#[derive(Default)]
-struct Shards(Mutex<Told>);
-
-impl Shards {
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Outlet for Shards {
-    fn deliver(&self, _shard: u16, effects: &mut VecDeque<Effect>) {
-        let told = &mut *self.told();
-        for Effect { session, action } in effects.drain(..) {
-            match action {
-                Action::Event(_) => told.events.push(session.slot),
-                Action::Frame(frame) => match frame.body {
-                    Some(server_frame::Body::Sent(sent)) => told.sent.push((frame.reply_to, sent.id)),
-                    Some(server_frame::Body::Welcome(_)) => told.welcomes += 1,
-                    None => told.done += 1,
-                    other => told.errors.push(format!("{other:?}")),
-                },
-                other => told.errors.push(format!("{other:?}")),
-            }
-        }
-    }
-}
-
-/// The store, with a note of what each commit took and wrote.
-struct Timed {
-    store: FjallStore,
-    commits: Mutex<Commits>,
-}
-
-#[derive(Default)]
-struct Commits {
-    us: Vec<u64>,
-    bytes: u64,
-    writes: u64,
-}
-
-impl Store for Timed {
-    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(key)
-    }
-
-    fn scan(
-        &self,
-        first: &Key,
-        last: &Key,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        self.store.scan(first, last, visit)
-    }
-
-    fn scan_back(
-        &self,
-        first: &Key,
-        last: &Key,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        self.store.scan_back(first, last, visit)
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let begin = Instant::now();
-        self.store.commit(batch)?;
-        let us = begin.elapsed().as_micros() as u64;
-        let commits = &mut *self.commits.lock().unwrap_or_else(PoisonError::into_inner);
-        commits.us.push(us);
-        for (key, value) in batch.writes() {
-            commits.writes += 1;
-            commits.bytes += (key.bytes().len() + value.map_or(0, Bytes::len)) as u64;
-        }
-        Ok(())
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.store.recover()
-    }
-}
 
 /// CPU of the router's two threads and of the store's, seconds.
 fn cpu_s() -> Result<(f64, f64)> {
@@ -399,52 +302,4 @@ fn pairs(rng: &mut StdRng, users: u64, count: u64) -> Vec<(u32, u32)> {
         (from, if to >= from { to + 1 } else { to })
     };
     (0..count).map(pair).collect()
-}
-
-/// Compacts what the router left and tells how much of what was written is still there.
-fn left_on_disk(data: &Path, written: u64) -> Result<()> {
-    let database = fjall::Database::builder(data).open()?;
-    let mut sum = 0;
-    let mut told = String::new();
-    for space in Space::ALL {
-        let keyspace = database.keyspace(space.name(), fjall::KeyspaceCreateOptions::default)?;
-        keyspace.rotate_memtable_and_wait()?;
-        keyspace.major_compact()?;
-        sum += keyspace.disk_space();
-        write!(told, " {} {:.1}", space.name(), keyspace.disk_space() as f64 / 1e6)?;
-    }
-    let on_disk = Process::myself()?.io()?.write_bytes;
-    println!(
-        "disk  {:.1} MB of trees once compacted: {:.1} % of the {:.1} MB in batches, {:.1} % of the {:.1} MB that went to the disk; \
-         MB by space:{told}",
-        sum as f64 / 1e6,
-        100.0 * sum as f64 / written as f64,
-        written as f64 / 1e6,
-        100.0 * sum as f64 / on_disk as f64,
-        on_disk as f64 / 1e6,
-    );
-    Ok(())
-}
-
-/// Appends `commits` times `bytes` bytes, each made durable.
-fn append_log(data: &Path, bytes: u64, commits: usize) -> Result<()> {
-    let (mut file, block) = (File::create(data.join("append.log"))?, vec![7; bytes as usize]);
-    let mut us = Vec::with_capacity(commits);
-    let begin = Instant::now();
-    for _ in 0..commits {
-        let begin = Instant::now();
-        file.write_all(&block)?;
-        file.sync_data()?;
-        us.push(begin.elapsed().as_micros() as u64);
-    }
-    let took = begin.elapsed();
-    us.sort_unstable();
-    println!(
-        "log   {commits} appends of {bytes} bytes with fdatasync in {:.2} s, {:.0} MB/s; ms p50 {:.1}, p99 {:.1}",
-        took.as_secs_f64(),
-        (bytes * commits as u64) as f64 / 1e6 / took.as_secs_f64(),
-        us[us.len() / 2] as f64 / 1000.0,
-        us[us.len() * 99 / 100] as f64 / 1000.0,
-    );
-    Ok(())
 }
