@@ -94,7 +94,8 @@ fn understand(job: Job, machine: &Machine) -> Result<(Options, Plan), String> {
         return Err("such a run is none for an agent".into());
     }
     // Of what is left only the clients' doings are read here: files, screens and conditions are the coordinator's.
-    // No file of this machine in its place.
+    // No file and no process of this machine in their place.
+    cli.gateway_pid = None;
     cli.mix_text = cli.mix.take().map(|_| job.mix.unwrap_or_default());
     let mut options = Options::with_credentials(cli, job.credentials.into())?;
     options.cli.threads = machine.threads;
