@@ -66,8 +66,28 @@ impl FromStr for Condition {
 impl Condition {
     /// Whether the condition holds for this report. A field that was not measured in this run (null) makes it hold: a
     /// threshold that cannot be checked must not pass.
+    ///
+    /// Where a part of the path is a list, it holds where it does for any of its entries: of the timeline, for any second of the
+    /// measured part.
     pub fn holds(&self, report: &Value) -> bool {
-        let value = self.lookup(report).unwrap_or(&Value::Null);
+        self.holds_at(report, &self.field)
+    }
+
+    fn holds_at(&self, value: &Value, path: &[String]) -> bool {
+        if let Value::Array(values) = value {
+            let mut measured = values
+                .iter()
+                .filter(|value| value.get("phase").is_none_or(|phase| phase == "run"))
+                .peekable();
+            return measured.peek().is_none() || measured.any(|value| self.holds_at(value, path));
+        }
+        match path {
+            [name, below @ ..] => self.holds_at(value.get(name).unwrap_or(&Value::Null), below),
+            [] => self.holds_for(value),
+        }
+    }
+
+    fn holds_for(&self, value: &Value) -> bool {
         match (&self.operand, value) {
             (_, Value::Null) => true,
             (Operand::Number(number), value) => value.as_f64().is_some_and(|value| match self.operator {
@@ -85,8 +105,10 @@ impl Condition {
         }
     }
 
+    /// The field of a report that has one of each list.
     fn lookup<'a>(&self, report: &'a Value) -> Option<&'a Value> {
-        self.field.iter().try_fold(report, |value, name| value.get(name))
+        let first = |value: &'a Value| value.as_array().map_or(Some(value), |values| values.first());
+        self.field.iter().try_fold(report, |value, name| first(value)?.get(name))
     }
 
     fn check(&self, field: &str) -> Result<(), String> {
@@ -155,6 +177,27 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Condition>().unwrap().holds(&report), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_condition_on_the_timeline_holds_where_it_does_in_any_measured_second() {
+        let second = |phase: &str, p99: u64, cpus: Value| json!({"phase": phase, "latency_us": {"p99": p99}, "gateway_cpus": cpus});
+        let report = json!({"timeline": [
+            second("ramp", 90_000, Value::Null), second("run", 10, json!(0.5)), second("run", 7000, json!(1.5)),
+        ]});
+        for (text, expected) in [
+            ("timeline.latency_us.p99 > 6000", true),
+            ("timeline.latency_us.p99 > 7000", false),
+            ("timeline.latency_us.p99 < 11", true),
+            ("timeline.gateway_cpus > 2", false),
+            ("timeline.phase == ramp", false),
+        ] {
+            assert_eq!(text.parse::<Condition>().unwrap().holds(&report), expected, "{text}");
+        }
+        let condition: Condition = "timeline.latency_us.p99 > 6000".parse().unwrap();
+        assert!(condition.holds(&json!({"timeline": []})), "what was not measured must not pass");
+        assert!("timeline.latency_us.p98 > 1".parse::<Condition>().unwrap_err().contains("no field"));
+        assert!("timeline > 1".parse::<Condition>().unwrap_err().contains("not a single value"));
     }
 
     #[test]

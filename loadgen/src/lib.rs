@@ -9,6 +9,8 @@
 pub mod agent;
 pub mod auth;
 pub mod clock;
+pub mod ending;
+pub mod exporter;
 pub mod fail_if;
 pub mod host;
 pub mod ledger;
@@ -19,6 +21,7 @@ pub mod mix;
 pub mod net;
 pub mod odd;
 pub mod options;
+pub mod outputs;
 pub mod payload;
 pub mod phantom;
 pub mod preflight;
@@ -27,6 +30,8 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod screen;
+pub mod timeline;
 pub mod tools;
 #[allow(unsafe_code, reason = "ioctls of the TUN device, bpf(2) and prctl(2) in a child; nothing else may")]
 pub mod tun;
@@ -34,12 +39,9 @@ pub mod wire;
 pub mod worker;
 pub mod ws;
 
-use anyhow::Context as _;
 use clap::Parser;
 use options::{Cli, Options};
-use report::Report;
 use std::ffi::OsString;
-use std::path::Path;
 use tools::Program;
 
 /// Exit code for bad usage.
@@ -49,7 +51,8 @@ const FAILED: u8 = 1;
 
 /// The whole program: options in, exit code out.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments: Vec<_> = arguments.into_iter().collect();
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = outputs::command(&arguments);
     let program = match Program::try_parse_from(&arguments) {
         Ok(program) => program,
         Err(error) => {
@@ -62,14 +65,17 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         (Some(tool), _) => tool.execute().unwrap_or_else(|error| fail(&error)),
         (None, Some(mut cli)) => {
             cli.agents.arguments = arguments.into_iter().skip(1).collect();
-            run_with(cli)
+            run_with(cli, command)
         }
         (None, None) => complain("a scenario is missing; see --help", USAGE),
     }
 }
 
 /// A run, from its options to its exit code.
-fn run_with(cli: Cli) -> u8 {
+fn run_with(cli: Cli, command: Vec<String>) -> u8 {
+    if let Err(text) = outputs::check(cli.json.as_deref(), &cli.outputs) {
+        return complain(&text, USAGE);
+    }
     let options = match Options::check(cli) {
         Ok(options) => options,
         Err(text) => return complain(&text, USAGE),
@@ -82,8 +88,9 @@ fn run_with(cli: Cli) -> u8 {
         Ok(report) => report,
         Err(error) => return fail(&error),
     };
+    report.command = command;
     let code = report.judge(&cli.fail_if);
-    match tell(&report, cli.json.as_deref()) {
+    match outputs::tell(&report, cli.json.as_deref(), &cli.outputs) {
         Ok(()) => code,
         Err(error) => complain(&format!("{error:#}"), FAILED),
     }
@@ -94,23 +101,6 @@ fn preflight_only(options: &Options) -> u8 {
     let findings = preflight::check(options);
     print!("{}", preflight::table(options.cli.clients, &findings));
     u8::from(findings.iter().any(|finding| finding.status == preflight::Status::Short))
-}
-
-fn tell(report: &Report, json: Option<&Path>) -> anyhow::Result<()> {
-    let Some(path) = json else {
-        print!("{}", report.summary());
-        return Ok(());
-    };
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    if path == Path::new("-") {
-        print!("{text}");
-        eprint!("{}", report.summary());
-        return Ok(());
-    }
-    std::fs::write(path, text).with_context(|| format!("cannot write --json {}", path.display()))?;
-    print!("{}", report.summary());
-    Ok(())
 }
 
 fn fail(error: &anyhow::Error) -> u8 {

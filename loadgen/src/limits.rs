@@ -209,5 +209,27 @@ pub const FOREIGN_PACKETS_MAX: u32 = 64;
 /// The longest latency a histogram holds, in microseconds (an hour). Above: counted as this.
 pub const LATENCY_US_MAX: u64 = 3_600_000_000;
 
+/// Length of a report that `diff` reads. Full: bad usage.
+pub const REPORT_BYTES_MAX: u64 = 64 << 20;
+
+/// Length of one argument of the command line in the report. Longer: cut.
+pub const COMMAND_BYTES_MAX: usize = 4096;
+
+/// Intervals that the screen's plots show. Full: the oldest goes.
+pub const SCREEN_POINTS_MAX: usize = 240;
+
+/// The longest that one connection of a scraper may take; one is served at a time, and the others wait in the accept queue.
+pub const SCRAPE_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a scraper's request head and of hyper's buffer for it. Full: the connection ends.
+pub const SCRAPE_BYTES_MAX: usize = 16 * 1024;
+
+/// Samples of a run's timeline, one a second. Owner: [`crate::timeline::Timeline`], some 5 KB each at most rates. Full: neighbours
+/// are merged and the interval doubles.
+pub const TIMELINE_SAMPLES_MAX: u32 = 600;
+
+/// Buckets of the report's latency histogram: four a doubling up to [`LATENCY_US_MAX`].
+pub const HISTOGRAM_BUCKETS_MAX: u32 = 128;
+
+const _: () = assert!(1 << (HISTOGRAM_BUCKETS_MAX / 4) > LATENCY_US_MAX, "each latency has its bucket");
 const _: () = assert!(WS_MESSAGE_BYTES_MAX > PAYLOAD_BYTES_MAX, "an echoed payload must fit a message");
 const _: () = assert!(RING_COMPLETIONS >= 2 * RING_ENTRIES, "a submission's completion must have a place");

@@ -2,7 +2,9 @@
 //! that are added up at its end.
 
 use crate::limits::{ERROR_TEXT_BYTES_MAX, ERROR_TEXTS_MAX, LATENCY_US_MAX};
+use crate::timeline::Buckets;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -103,25 +105,127 @@ impl Counters {
     }
 }
 
+/// A histogram of the whole run that gives away each second's part of it.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    /// Up to the last hand-over.
+    past: Histogram<u64>,
+    /// Since then.
+    recent: Histogram<u64>,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { past: histogram(), recent: histogram() }
+    }
+
+    /// Counts a value, in microseconds; one beyond [`LATENCY_US_MAX`] as this.
+    pub fn saturating_record(&mut self, us: u64) {
+        self.recent.saturating_record(us);
+    }
+
+    /// Number of values of the run.
+    pub fn len(&self) -> u64 {
+        self.past.len() + self.recent.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All values of the run.
+    pub fn sum(&self) -> Histogram<u64> {
+        let mut sum = self.past.clone();
+        // Both have the same bounds, so that every value of one has a place in the other.
+        let _ = sum.add(&self.recent);
+        sum
+    }
+
+    /// One that another process recorded.
+    pub fn of(past: Histogram<u64>) -> Self {
+        Self { past, recent: histogram() }
+    }
+
+    /// What was counted since the last time.
+    fn hand_over(&mut self) -> Buckets {
+        if self.recent.is_empty() {
+            return Buckets::default();
+        }
+        let buckets = Buckets::of(&self.recent);
+        let _ = self.past.add(&self.recent);
+        self.recent.reset();
+        buckets
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let _ = self.past.add(&other.past);
+        let _ = self.past.add(&other.recent);
+    }
+}
+
+/// What a worker recorded since it last handed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interval {
+    /// To the delivery, or the echo.
+    pub latency: Buckets,
+    /// To Sent.
+    pub latency_sent: Buckets,
+    /// From the SYN to Welcome (phantoms).
+    pub connect: Buckets,
+    /// The generator's own lateness.
+    pub lag: Buckets,
+    /// Errors.
+    pub errors: u64,
+}
+
+impl Interval {
+    /// The same in parts of one histogram each, which fit a message.
+    pub fn split(self) -> impl Iterator<Item = Self> {
+        let of = |change: fn(&mut Self, Buckets), buckets: Buckets| {
+            let mut part = Self::default();
+            change(&mut part, buckets);
+            part
+        };
+        let parts = [
+            of(|part, buckets| part.latency = buckets, self.latency),
+            of(|part, buckets| part.latency_sent = buckets, self.latency_sent),
+            of(|part, buckets| part.connect = buckets, self.connect),
+            of(|part, buckets| part.lag = buckets, self.lag),
+            Self { errors: self.errors, ..Self::default() },
+        ];
+        parts.into_iter().filter(|part| *part != Self::default())
+    }
+
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.latency.add(&other.latency);
+        self.latency_sent.add(&other.latency_sent);
+        self.connect.add(&other.connect);
+        self.lag.add(&other.lag);
+        self.errors = self.errors.saturating_add(other.errors);
+    }
+}
+
 /// Histograms and errors of one worker.
 #[derive(Debug)]
 pub struct Meters {
     /// To the delivery, or the echo.
-    pub latency: Histogram<u64>,
+    pub latency: Meter,
     /// To Sent.
-    pub latency_sent: Histogram<u64>,
+    pub latency_sent: Meter,
     /// To the delivery, with a time offline between.
-    pub latency_offline: Histogram<u64>,
+    pub latency_offline: Meter,
     /// To the delivery at a client that stops reading for a while.
-    pub latency_slow: Histogram<u64>,
+    pub latency_slow: Meter,
     /// How long the server held a client that misbehaved, until it ended it.
-    pub held: Histogram<u64>,
+    pub held: Meter,
     /// The generator's own lateness: from each message's time to its turn.
-    pub lag: Histogram<u64>,
+    pub lag: Meter,
     /// From a write's hand-over to its completion.
     pub write: Histogram<u64>,
     /// From the SYN to Welcome (phantoms).
-    pub connect: Histogram<u64>,
+    pub connect: Meter,
     /// Messages whose lag was above the bound.
     pub late: u64,
     /// Messages that left later than the bound allows, whoever held them up.
@@ -129,6 +233,7 @@ pub struct Meters {
     lag_us_max: u64,
     errors: Texts,
     ends: Texts,
+    errors_recent: u64,
 }
 
 /// Different texts with their numbers; those beyond the bound are counted under one name.
@@ -139,19 +244,20 @@ impl Meters {
     /// Empty ones; a lag above `lag_us_max` counts as late.
     pub fn new(lag_us_max: u64) -> Self {
         Self {
-            latency: histogram(),
-            latency_sent: histogram(),
-            latency_offline: histogram(),
-            latency_slow: histogram(),
-            held: histogram(),
-            lag: histogram(),
+            latency: Meter::new(),
+            latency_sent: Meter::new(),
+            latency_offline: Meter::new(),
+            latency_slow: Meter::new(),
+            held: Meter::new(),
+            lag: Meter::new(),
             write: histogram(),
-            connect: histogram(),
+            connect: Meter::new(),
             late: 0,
             left_late: 0,
             lag_us_max,
             errors: Texts::default(),
             ends: Texts::default(),
+            errors_recent: 0,
         }
     }
 
@@ -169,6 +275,18 @@ impl Meters {
     /// An error to be told in the report; texts beyond the bound are counted under one name.
     pub fn error(&mut self, text: &str) {
         self.errors.add(text, 1);
+        self.errors_recent += 1;
+    }
+
+    /// What was recorded since the last time, for the timeline; the sums keep it.
+    pub fn hand_over(&mut self) -> Interval {
+        Interval {
+            latency: self.latency.hand_over(),
+            latency_sent: self.latency_sent.hand_over(),
+            connect: self.connect.hand_over(),
+            lag: self.lag.hand_over(),
+            errors: std::mem::take(&mut self.errors_recent),
+        }
     }
 
     /// A client that misbehaved was ended by the server after this time, in this way.
@@ -206,12 +324,11 @@ impl Meters {
             (&mut self.latency_slow, &other.latency_slow),
             (&mut self.held, &other.held),
             (&mut self.lag, &other.lag),
-            (&mut self.write, &other.write),
             (&mut self.connect, &other.connect),
         ] {
-            // Both have the same bounds, so that every value of one has a place in the other.
-            let _ = mine.add(theirs);
+            mine.merge(theirs);
         }
+        let _ = self.write.add(&other.write);
         self.late = self.late.saturating_add(other.late);
         self.left_late = self.left_late.saturating_add(other.left_late);
         self.errors.merge(&other.errors);
@@ -249,6 +366,22 @@ fn histogram() -> Histogram<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_handed_over_stays_in_the_sum_and_is_given_once() {
+        let (mut one, mut all) = (Meters::new(0), Meters::new(0));
+        one.latency.saturating_record(10);
+        one.error("x");
+        let first = one.hand_over();
+        one.latency.saturating_record(5000);
+        let (second, third) = (one.hand_over(), one.hand_over());
+        assert_eq!((first.latency.count(), first.errors, first.latency.max()), (1, 1, 10));
+        assert_eq!((second.latency.count(), second.errors), (1, 0));
+        assert_eq!(third, Interval::default());
+        one.latency.saturating_record(7);
+        all.merge(&one);
+        assert_eq!((all.latency.len(), all.latency.sum().len(), all.latency.sum().min()), (3, 3, 7));
+    }
 
     #[test]
     fn error_texts_are_bounded_in_number_and_length_and_merge() {

@@ -10,6 +10,7 @@ use crate::limits::{
 use crate::mix::Mix;
 use crate::net::Target;
 use crate::odd::OddArgs;
+use crate::outputs::Outputs;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
 use crate::preflight::PreflightOptions;
@@ -141,10 +142,10 @@ pub struct Cli {
     /// The look at both ends before the start
     #[command(flatten)]
     pub preflight: PreflightOptions,
-    /// Where the HTML report goes (not in this version)
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// No progress
+    /// Where else it goes.
+    #[command(flatten)]
+    pub outputs: Outputs,
+    /// No screen and no progress
     #[arg(long)]
     pub quiet: bool,
     /// A condition on a field of the report that makes the run fail, like `latency_us.p99 > 20000`; may be repeated
@@ -299,9 +300,6 @@ impl Options {
         check_impairment(&cli)?;
         agent::check(&cli)?;
         OddArgs::check(&cli)?;
-        if cli.html.is_some() {
-            return Err("this version does not have --html; use --json FILE".into());
-        }
         share("--offline-share", cli.offline_share, 0.9)?;
         share("--read-share", cli.read_share.unwrap_or_default(), 1.0)?;
         share("--lag-share-max", cli.lag_share_max, 1.0)?;

@@ -1,18 +1,20 @@
-//! How a run is doing: a line that is drawn again on a terminal, a line every 5 s elsewhere, on stderr.
+//! How a run is doing, on stderr: the screen on a terminal, a line every 5 s elsewhere.
 
+use crate::ending::Ending;
 use crate::meters::Counters;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use crate::options::Options;
+use crate::screen::{self, Screen};
+use crate::timeline::Stage;
+use crate::worker::Shared;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
-const DRAWS_PER_S: u8 = 5;
 
 /// Where progress goes.
 pub enum Progress {
-    /// Drawn again in place.
-    Terminal(ProgressBar),
+    /// A screen of its own.
+    Terminal(Box<Screen>),
     /// A line now and then; when the next one is due.
     Lines(Instant),
     /// Nowhere.
@@ -21,40 +23,34 @@ pub enum Progress {
 
 impl Progress {
     /// The fitting one for stderr.
-    pub fn new(quiet: bool) -> Self {
-        if quiet {
+    pub fn new(options: &Options, ending: Ending) -> Self {
+        if options.cli.quiet {
             return Self::Quiet;
         }
-        if !std::io::stderr().is_terminal() {
-            return Self::Lines(Instant::now() + LINE_EVERY);
+        let lines = Self::Lines(Instant::now() + LINE_EVERY);
+        if !screen::is_possible() {
+            return lines;
         }
-        let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S);
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
-        }
-        Self::Terminal(bar)
+        // A terminal that cannot do it gets the lines.
+        Screen::open(options, ending).map_or(lines, |screen| Self::Terminal(Box::new(screen)))
     }
 
     /// Shows where the run stands. `left`: until the phase's end, at most.
-    pub fn show(&mut self, phase: &str, left: Duration, counters: &Counters) {
+    pub fn show(&mut self, stage: Stage, left: Duration, shared: &Shared) {
         match self {
-            Self::Terminal(bar) => {
-                bar.set_message(line(phase, left, counters));
-                bar.tick();
-            }
+            Self::Terminal(screen) => screen.show(stage, left, shared),
             Self::Lines(due) if Instant::now() >= *due => {
                 *due += LINE_EVERY;
-                eprintln!("{}", line(phase, left, counters));
+                eprintln!("{}", line(stage.name(), left, &shared.counters));
             }
             Self::Lines(_) | Self::Quiet => (),
         }
     }
 
-    /// Clears what stands on a terminal.
-    pub fn finish(&self) {
-        if let Self::Terminal(bar) = self {
-            bar.finish_and_clear();
+    /// Leaves a terminal as it was.
+    pub fn finish(&mut self) {
+        if let Self::Terminal(_) = self {
+            *self = Self::Quiet;
         }
     }
 }

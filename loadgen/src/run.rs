@@ -1,6 +1,8 @@
 //! A run from its beginning to its report: workers, phases, measurements.
 
 use crate::agent::remote::Agents;
+use crate::ending::Ending;
+use crate::exporter::Exporter;
 use crate::host::threads::{Busiest, Workers};
 use crate::host::{self, Cpu, Network, Reading};
 use crate::ledger::Ledger;
@@ -16,19 +18,25 @@ use crate::progress::Progress;
 use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation, Scenarios};
 use crate::scenario::{Chat, Echo, Idle};
 use crate::schedule::Plan;
+use crate::timeline::{Buckets, Sampler, Stage, histogram_buckets};
 use crate::worker::{self, Phase, Results, Shared};
 use anyhow::{Context as _, bail};
 use quanta::Clock;
 use rand::RngExt;
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
+mod cut;
 mod rounds;
 
+pub use cut::EndedEarly;
 pub use rounds::{Round, Storm};
 
 /// How often the phases' conditions are looked at.
@@ -54,6 +62,9 @@ impl Usage {
 /// # Errors
 /// [`Usage`] where the options ask for what cannot be; anything else where the run could not be made.
 pub fn run(mut options: Options) -> anyhow::Result<Report> {
+    let ending = Ending::of_process().context("cannot listen to signals")?;
+    // Bound here, where a scraper of this machine reaches it: phantoms have a network namespace of their own.
+    let exporter = options.cli.outputs.metrics.map(Exporter::bind).transpose()?;
     if let Some(pid) = options.cli.gateway_pid.filter(|&pid| !host::is_alive(pid)) {
         bail!(Usage(format!("--gateway-pid {pid}: there is no such process")));
     }
@@ -74,18 +85,25 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
         agents.brief(&options, run_id, &plan)?;
         start_after = START_AFTER + agents.notice();
     }
+    let sampler = Sampler::new(options.cli.gateway_pid);
     let clock = Clock::new();
+    let started = OffsetDateTime::now_utc();
     let shared = Arc::new(Shared {
         ramp_begun: clock.now() + start_after,
         counters: Counters::default(),
         ruled_out: OnceLock::new(),
+        cut_us: AtomicU64::new(u64::MAX),
+        timeline: Mutex::default(),
         run_id,
         clock,
         plan,
         options,
     });
-    let report = Run::start(shared, before, ground, agents)?.finish()?;
-    Ok(Report { preflight, ..report })
+    let exporter = exporter.map(|exporter| exporter.serve(shared.clone())).transpose()?;
+    let report = Run::start(shared, before, (sampler, ending), ground, agents)?.finish()?;
+    drop(exporter);
+    let started_at = started.format(&Rfc3339).unwrap_or_default();
+    Ok(Report { started_at, preflight, ..report })
 }
 
 struct Run {
@@ -94,11 +112,16 @@ struct Run {
     results: mpsc::Receiver<io::Result<Results>>,
     progress: Progress,
     before: Reading,
+    sampler: Sampler,
+    ending: Ending,
+    /// When the measured part begins.
+    origin: Option<quanta::Instant>,
+    ended_early: Option<EndedEarly>,
     /// What phantoms stand on.
     ground: Option<Ground>,
     /// What the clients are on, where that is other machines.
     agents: Option<Agents>,
-    /// Why the run has to end before its time.
+    /// Why the run cannot go on.
     stopped: Option<String>,
     /// What the server's process ran out of in the ramp.
     server_short: Option<String>,
@@ -118,6 +141,7 @@ impl Run {
     fn start(
         shared: Arc<Shared>,
         before: Reading,
+        (sampler, ending): (Sampler, Ending),
         mut ground: Option<Ground>,
         mut agents: Option<Agents>,
     ) -> anyhow::Result<Self> {
@@ -140,15 +164,32 @@ impl Run {
                 })
                 .context("cannot start a thread")?;
         }
-        let progress = Progress::new(shared.options.cli.quiet);
-        let (stopped, server_short) = (None, None);
-        Ok(Self { shared, phase, results, progress, before, ground, agents, stopped, server_short })
+        let progress = Progress::new(&shared.options, ending.clone());
+        let (origin, ended_early, stopped) = (None, None, None);
+        Ok(Self {
+            shared,
+            phase,
+            results,
+            progress,
+            before,
+            sampler,
+            ending,
+            origin,
+            ended_early,
+            ground,
+            agents,
+            stopped,
+            server_short: None,
+        })
     }
 
     fn finish(mut self) -> anyhow::Result<Report> {
         self.ramp()?;
-        let measured = self.measure();
+        let ramp_ended = self.ended_early.is_some();
+        let measured = if ramp_ended { self.nothing_measured() } else { self.measure() };
         let (storm, rounds) = match self.shared.options.cli.scenario {
+            _ if ramp_ended => (None, Vec::new()),
+            Scenario::Storm | Scenario::Churn if self.ended_early.is_some() => (None, Vec::new()),
             Scenario::Storm => (Some(self.storm()), Vec::new()),
             Scenario::Churn => (None, self.churn()),
             _ => {
@@ -157,10 +198,13 @@ impl Run {
             }
         };
         self.progress.finish();
+        let now_s = self.now_s();
+        self.sampler.finish(now_s, &self.shared.counters, &self.shared.timeline);
         self.phase.send_replace(Phase::Stop);
         let (meters, ledger, tallies) = self.collect()?;
         let mut report = self.report(&measured, &meters, ledger, tallies);
         (report.storm, report.rounds) = (storm, rounds);
+        report.ended_early = self.ended_early;
         if let Some(Err(error)) = self.ground.take().map(Ground::finish) {
             // What the run found is told all the same.
             report.errors.push((format!("{error:#}"), 1));
@@ -176,7 +220,7 @@ impl Run {
     fn ramp(&mut self) -> anyhow::Result<()> {
         let clients = u64::from(self.shared.options.cli.clients);
         let shared = self.shared.clone();
-        self.wait("ramp", self.ramp_longest(), |counters| {
+        self.wait(Stage::Ramp, self.ramp_longest(), |counters| {
             counters.ready.load(Relaxed) + counters.failed.load(Relaxed) >= clients
                 || shared.ruled_out.get().is_some()
         });
@@ -193,10 +237,17 @@ impl Run {
         if connected > 0 {
             return Ok(());
         }
+        self.progress.finish();
         self.phase.send_replace(Phase::Stop);
         let (meters, ..) = self.collect()?;
         if let Some(reason) = self.stopped.take() {
             bail!("the run ended before its time: {reason}");
+        }
+        if let Some(ended) = &self.ended_early {
+            bail!(
+                "the run ended before its time: ended by a signal or a key ({}) before anybody was connected",
+                ended.by
+            );
         }
         let reason = meters.errors().first().map_or("no answer in time", |(text, _)| text);
         let reason = self.server_short.as_deref().unwrap_or(reason);
@@ -218,10 +269,12 @@ impl Run {
         let workers = Workers::read();
         let start_after = self.start_after();
         let begun = Instant::now() + start_after;
-        self.phase.send_replace(Phase::Run(self.shared.clock.now() + start_after));
+        let origin = self.shared.clock.now() + start_after;
+        self.origin = Some(origin);
+        self.phase.send_replace(Phase::Run(origin));
         // Where the run is about those that misbehave, it is over once the server has dealt with the last of them.
         let odd = if self.shared.options.stays() { u64::from(self.shared.plan.odd_clients()) } else { 0 };
-        self.wait("run", duration + start_after, |counters| {
+        self.wait(Stage::Run, duration + start_after, |counters| {
             odd > 0 && counters.odd_ended.load(Relaxed) + counters.odd_through.load(Relaxed) >= odd
         });
         let duration_s = begun.elapsed().as_secs_f64();
@@ -247,12 +300,12 @@ impl Run {
     fn drain(&mut self) {
         self.phase.send_replace(Phase::Drain);
         let closed = self.shared.options.is_closed_loop();
-        let (talks, planned) = (self.shared.options.talks(), self.shared.plan.len() as u64);
+        let (talks, planned) = (self.shared.options.talks(), u64::from(self.shared.due()));
         // Without groups each message that was answered arrives once, and so does its receipt.
         let chat = self.shared.plan.groups.is_empty();
         let deliveries = if talks && !chat { self.shared.deliveries() } else { 0 };
         let longest = Duration::from_secs(self.shared.options.cli.drain_s);
-        self.wait("drain", longest, |counters| {
+        self.wait(Stage::Drain, longest, |counters| {
             let due = if closed { counters.sent.load(Relaxed) } else { planned };
             let answered = counters.answered.load(Relaxed);
             let received = counters.received.load(Relaxed);
@@ -263,12 +316,12 @@ impl Run {
             all_answered && all_received && (!talks || counters.receipts.load(Relaxed) >= receipts_due)
         });
         if talks {
-            self.wait("drain", DRAIN_QUIET, |_| false);
+            self.wait(Stage::Drain, DRAIN_QUIET, |_| false);
         }
     }
 
     /// Waits for a condition, at most for `longest`.
-    fn wait(&mut self, phase: &str, longest: Duration, done: impl Fn(&Counters) -> bool) {
+    fn wait(&mut self, stage: Stage, longest: Duration, done: impl Fn(&Counters) -> bool) {
         let end = Instant::now() + longest;
         while !done(&self.shared.counters) && self.stopped.is_none() {
             self.stopped = self.ground.as_mut().and_then(Ground::stopped);
@@ -276,12 +329,20 @@ impl Run {
                 self.stopped = Some(lost);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.is_cut_short(stage) {
                 return;
             }
-            self.progress.show(phase, left, &self.shared.counters);
+            let now_s = self.now_s();
+            self.sampler.look(now_s, stage, &self.shared.counters, &self.shared.timeline);
+            self.progress.show(stage, left, &self.shared);
             thread::sleep(LOOK_EVERY.min(left));
         }
+    }
+
+    /// Seconds since the ramp began.
+    fn now_s(&self) -> f64 {
+        let shared = &self.shared;
+        shared.clock.now().saturating_duration_since(shared.ramp_begun).as_secs_f64()
     }
 
     fn collect(&self) -> anyhow::Result<(Meters, Ledger, Tallies)> {
@@ -323,7 +384,6 @@ impl Run {
         let (options, counters) = (&shared.options.cli, &shared.counters);
         let connected = counters.connected.load(Relaxed);
         let drips = if options.scenario == Scenario::HandshakeDrip { shared.plan.odd_clients() } else { 0 };
-        let missing = u64::from(options.clients - drips).saturating_sub(connected);
         let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
         let late_share =
             if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
@@ -347,7 +407,7 @@ impl Run {
             seed: options.seed,
             clients_target: options.clients,
             clients_connected: connected,
-            clients_failed: missing.max(counters.failed.load(Relaxed)),
+            clients_failed: self.clients_failed(options.clients - drips, connected),
             clients_dropped: counters.dropped.load(Relaxed),
             reconnects: counters.reconnects.load(Relaxed),
             connect_per_s: if ramp_s > 0.0 { connected as f64 / ramp_s } else { 0.0 },
@@ -360,7 +420,11 @@ impl Run {
             latency_sent_us: Latency::from(&meters.latency_sent),
             latency_offline_us: Latency::from(&meters.latency_offline),
             closed_loop: shared.options.is_closed_loop(),
-            send_rate_per_s: measured.sent as f64 / measured.duration_s,
+            send_rate_per_s: if measured.duration_s > 0.0 {
+                measured.sent as f64 / measured.duration_s
+            } else {
+                0.0
+            },
             network,
             generator_cpu_s: measured.generator_cpu_s,
             generator_lag_us: Latency::from(&meters.lag),
@@ -377,21 +441,26 @@ impl Run {
             report.tcp_hash_buckets = ground.hash_buckets;
             report.tcp = Some(tallies.packets);
         }
-        // Told first: the errors of the clients only follow from it.
-        report.errors.splice(..0, self.server_short.clone().map(|text| (text, report.clients_failed)));
+        let mut timeline = shared.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        timeline.close();
+        (report.timeline_interval_s, report.timeline) = (timeline.interval_s(), timeline.points());
+        report.latency_histogram = histogram_buckets(&Buckets::of(&meters.latency.sum()));
         report.measure(&self.before, &measured.held, connected);
         report.spend(measured.gateway_cpu);
-        let tally = ledger.tally(&shared.plan);
+        let mut tally = ledger.tally(&shared.plan);
+        // What was planned beyond a run's early end was never due.
+        tally.unanswered =
+            tally.unanswered.saturating_sub(shared.plan.len() as u64 - u64::from(shared.due()));
         report.count(&tally);
         if let Some(agents) = &self.agents {
             report.take_agents(agents.reports());
         }
         if !shared.plan.groups.is_empty() {
-            report.group = Some(GroupReport::of(&shared.plan, tally.received_in_groups, measured.duration_s));
+            report.group = Some(GroupReport::of(shared, tally.received_in_groups, measured.duration_s));
         }
         report.scenarios = Scenarios::of(&shared.options, &shared.plan, counters, meters);
         if options.scenario == Scenario::Echo {
-            report.messages_unanswered = (shared.plan.len() as u64).saturating_sub(report.messages_sent);
+            report.messages_unanswered = u64::from(shared.due()).saturating_sub(report.messages_sent);
         }
         report
     }

@@ -21,9 +21,9 @@ use clap::Parser as _;
 use quanta::{Clock, Instant};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::sync::watch;
 
@@ -74,7 +74,8 @@ pub fn serve(
     };
     receiver.patience(SILENCE_MAX).map_err(text)?;
     let (counters, ruled_out) = (Counters::default(), OnceLock::new());
-    let shared = Shared { options, plan, counters, ruled_out, clock, ramp_begun, run_id };
+    let (cut_us, timeline) = (AtomicU64::new(u64::MAX), Mutex::default());
+    let shared = Shared { options, plan, counters, ruled_out, clock, ramp_begun, cut_us, timeline, run_id };
     let mut play = Play::start(Arc::new(shared), epoch, sender.clone(), first, workers).map_err(text)?;
     let stopped = play.lead(receiver);
     play.end(&stopped)
@@ -115,6 +116,17 @@ fn understand(job: Job, machine: &Machine) -> Result<(Options, Plan), String> {
 fn tell_time(sender: &Sender, number: u32, clock: &Clock, epoch: Instant) -> io::Result<()> {
     let now = clock.now().saturating_duration_since(epoch).as_nanos() as u64;
     sender.send(&FromAgent::Now(number, now))
+}
+
+/// What workers handed over since the last time, for the coordinator's timeline.
+fn tell_recorded(sender: &Sender, shared: &Shared) -> io::Result<()> {
+    let parts = shared.timeline.lock().unwrap_or_else(PoisonError::into_inner).drain();
+    for (second, interval) in parts {
+        for part in interval.split() {
+            sender.send(&FromAgent::Recorded(second, part))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is read when the measured part begins.
@@ -186,6 +198,7 @@ impl Play {
                 ToAgent::Elsewhere(connected) => {
                     self.shared.counters.connected_elsewhere.store(connected, SeqCst);
                 }
+                ToAgent::Cut(cut_us) => self.shared.cut_us.store(cut_us, SeqCst),
                 ToAgent::Phase(step) => {
                     self.measure(step);
                     self.phase.send_replace(step.phase(self.epoch, self.shared.clock.now()));
@@ -237,6 +250,7 @@ impl Play {
         };
         let told = |error: io::Error| format!("the coordinator is gone ({error})");
         self.sender.send(&FromAgent::Counts(self.shared.counters.read())).map_err(told)?;
+        tell_recorded(&self.sender, &self.shared).map_err(told)?;
         for part in parts.chunks(PART_BYTES) {
             self.sender.send(&FromAgent::Part(part.to_vec())).map_err(told)?;
         }
@@ -276,6 +290,9 @@ impl Teller {
                 if self.sender.send(&FromAgent::Counts(counts)).is_err() {
                     return;
                 }
+            }
+            if tell_recorded(&self.sender, &self.shared).is_err() {
+                return;
             }
             if let Some(reason) = self.shared.ruled_out.get().filter(|_| !ruled_out) {
                 ruled_out = true;

@@ -6,7 +6,7 @@
 use super::limits::FUTURE_MAX;
 use crate::auth::Credentials;
 use crate::host::Network;
-use crate::meters::COUNTERS;
+use crate::meters::{COUNTERS, Interval};
 use crate::report::Host;
 use crate::worker::Phase;
 use quanta::Instant;
@@ -31,6 +31,8 @@ pub enum ToAgent {
     Phase(Step),
     /// Clients that are connected at other agents.
     Elsewhere(u64),
+    /// The schedule ends here: [`crate::worker::Shared::cut_us`].
+    Cut(u64),
 }
 
 /// What an agent says.
@@ -48,6 +50,8 @@ pub enum FromAgent {
     Counts([u64; COUNTERS]),
     /// [`crate::worker::Shared::ruled_out`].
     RuledOut(String),
+    /// What its workers recorded in the second of this number since the ramp began, one histogram at a time.
+    Recorded(u64, Interval),
     /// The next part of what its workers hand in, merged ([`super::results`]).
     Part(Vec<u8>),
     /// The parts are complete, and these are the agent's own numbers. The last message.

@@ -278,7 +278,13 @@ impl Follower {
         let moment = |moment| self.offset.there(self.here(moment));
         self.sender.send(&ToAgent::Start(moment(self.shared.ramp_begun)))?;
         let (mut elsewhere, mut probed, mut number) = (0, self.shared.clock.now(), PROBES);
+        let mut cut_us = u64::MAX;
         while !self.over.load(SeqCst) {
+            // Before the phase that follows an early end.
+            let now_us = self.shared.cut_us.load(SeqCst);
+            if now_us != std::mem::replace(&mut cut_us, now_us) {
+                self.sender.send(&ToAgent::Cut(now_us))?;
+            }
             if phase.has_changed().map_err(io::Error::other)? {
                 let now = *phase.borrow_and_update();
                 self.sender.send(&ToAgent::Phase(Step::of(now, moment)))?;
@@ -325,6 +331,13 @@ impl Follower {
                     self.shared.counters.follow(&counts, &now);
                     counts = now;
                     self.connected.store(counts[CONNECTED], Relaxed);
+                }
+                FromAgent::Recorded(second, interval) => {
+                    // Clocks differ a little, and an agent may err: nothing is recorded in a second that has not begun.
+                    let now =
+                        self.shared.clock.now().saturating_duration_since(self.shared.ramp_begun).as_secs();
+                    let mut timeline = self.shared.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+                    timeline.record(second.min(now), &interval);
                 }
                 FromAgent::RuledOut(reason) => _ = self.shared.ruled_out.set(said(&reason)),
                 FromAgent::Now(number, there) => {

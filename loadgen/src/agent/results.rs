@@ -3,7 +3,7 @@
 
 use super::limits::HISTOGRAM_BYTES_MAX;
 use crate::ledger::Packed;
-use crate::meters::Meters;
+use crate::meters::{Meter, Meters};
 use crate::phantom::Tallies;
 use crate::schedule::Plan;
 use crate::worker::Results;
@@ -39,14 +39,14 @@ pub struct PackedResults {
 pub fn pack(results: &Results) -> Result<Vec<u8>, String> {
     let Results { meters, ledger, tallies: _ } = results;
     let packed = PackedResults {
-        latency: pack_histogram(&meters.latency)?,
-        latency_sent: pack_histogram(&meters.latency_sent)?,
-        latency_offline: pack_histogram(&meters.latency_offline)?,
-        latency_slow: pack_histogram(&meters.latency_slow)?,
-        held: pack_histogram(&meters.held)?,
-        lag: pack_histogram(&meters.lag)?,
+        latency: pack_histogram(&meters.latency.sum())?,
+        latency_sent: pack_histogram(&meters.latency_sent.sum())?,
+        latency_offline: pack_histogram(&meters.latency_offline.sum())?,
+        latency_slow: pack_histogram(&meters.latency_slow.sum())?,
+        held: pack_histogram(&meters.held.sum())?,
+        lag: pack_histogram(&meters.lag.sum())?,
         write: pack_histogram(&meters.write)?,
-        connect: pack_histogram(&meters.connect)?,
+        connect: pack_histogram(&meters.connect.sum())?,
         late: meters.late,
         left_late: meters.left_late,
         errors: meters.errors().to_vec(),
@@ -64,18 +64,18 @@ pub fn unpack(bytes: &[u8], plan: &Plan) -> Result<Results, String> {
     let packed: PackedResults =
         postcard::from_bytes(bytes).map_err(|error| format!("its results cannot be read ({error})"))?;
     let mut meters = Meters::new(0);
-    for (histogram, bytes) in [
+    for (meter, bytes) in [
         (&mut meters.latency, &packed.latency),
         (&mut meters.latency_sent, &packed.latency_sent),
         (&mut meters.latency_offline, &packed.latency_offline),
         (&mut meters.latency_slow, &packed.latency_slow),
         (&mut meters.held, &packed.held),
         (&mut meters.lag, &packed.lag),
-        (&mut meters.write, &packed.write),
         (&mut meters.connect, &packed.connect),
     ] {
-        *histogram = unpack_histogram(bytes, histogram)?;
+        *meter = Meter::of(unpack_histogram(bytes, &meters.write)?);
     }
+    meters.write = unpack_histogram(&packed.write, &meters.write)?;
     (meters.late, meters.left_late) = (packed.late, packed.left_late);
     for (text, count) in &packed.errors {
         meters.take_error(text, *count);
@@ -165,6 +165,7 @@ mod tests {
             (&merged.held, &all.held),
             (&merged.lag, &all.lag),
         ] {
+            let (merged, all) = (merged.sum(), all.sum());
             assert_eq!(merged, all);
             assert_eq!((merged.min(), merged.max(), merged.len()), (all.min(), all.max(), all.len()));
         }

@@ -41,6 +41,28 @@ pub struct Memory {
     pub generator_rss: u64,
 }
 
+/// What can be read each second without a cost that the run would feel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Glance {
+    /// `Slab`, in bytes.
+    pub slab: u64,
+    /// The gateway's resident set; `None` where its process is not known.
+    pub gateway_rss: Option<u64>,
+    /// The generator's resident set.
+    pub generator_rss: u64,
+}
+
+impl Glance {
+    /// Reads now.
+    pub fn take(gateway_pid: Option<i32>) -> Self {
+        Self {
+            slab: Meminfo::current().map_or(0, |info| info.slab),
+            gateway_rss: gateway_pid.and_then(resident_bytes_of_server),
+            generator_rss: resident_bytes(std::process::id() as i32).unwrap_or_default(),
+        }
+    }
+}
+
 /// CPU time of a process in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cpu {

@@ -78,10 +78,12 @@ impl<W: Wire, R: Role<W>> Engine<W, R> {
                 self.enter(now);
             }
             self.turn()?;
+            self.core.context.hand_over_each_second();
         }
         self.stop();
         let tallies = self.tallies();
         let context = &self.core.context;
+        context.hand_over();
         Ok(Results { meters: context.meters.replace(Meters::new(0)), ledger: context.ledger.take(), tallies })
     }
 

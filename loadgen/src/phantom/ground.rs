@@ -82,9 +82,9 @@ pub fn prepare(options: &mut Options) -> anyhow::Result<Ground> {
 }
 
 impl Ground {
-    /// Why the run has to end early, in a sentence: a signal, memory, or a gateway that is gone. Look now and then.
+    /// Why the run cannot go on, in a sentence: memory, or a gateway that is gone. Look now and then.
     pub fn stopped(&mut self) -> Option<String> {
-        self.watch.reason().or_else(|| self.gateway.as_mut().and_then(Gateway::ended))
+        self.watch.shortage().or_else(|| self.gateway.as_mut().and_then(Gateway::ended))
     }
 
     /// Ends the gateway where it is ours, and the capture. The queues' threads have stopped.

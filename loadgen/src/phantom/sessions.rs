@@ -11,6 +11,7 @@ use crate::worker::{Context, Next, Phase, Session};
 use crate::ws::WsError;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
@@ -123,6 +124,9 @@ impl<S: Session> Sessions<S> {
             else {
                 return u64::MAX;
             };
+            if at_us > context.shared.cut_us.load(Relaxed) {
+                return u64::MAX;
+            }
             let Some(phantom) = core.stack.addresses().own(sender) else {
                 self.next += 1;
                 continue;

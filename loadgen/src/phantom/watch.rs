@@ -1,41 +1,29 @@
-//! What ends a run early: a signal to this process, or memory that runs short. The run looks here and ends in order,
-//! before the kernel's OOM killer chooses somebody.
+//! Memory that runs short ends a run early: the run looks here and ends in order, before the kernel's OOM killer chooses somebody.
 
+use crate::ending::Ending;
 use crate::limits::WATCH_EVERY;
 use procfs::{Current, Meminfo};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use std::io;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-/// The exit status of a process whose user gave it a second signal.
-const INTERRUPTED: i32 = 130;
-
 /// Watches until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    signalled: Arc<AtomicBool>,
+    ending: Ending,
     short: Arc<OnceLock<String>>,
     // The thread ends when this is dropped.
     _alive: mpsc::Sender<()>,
 }
 
 impl Watch {
-    /// Begins. The first SIGINT or SIGTERM from now on ends the run in order, the second ends the process.
+    /// Begins.
     ///
     /// # Errors
     /// Where a signal handler cannot be set or a thread cannot be started.
     pub fn start(floor_bytes: u64) -> io::Result<Self> {
-        let signalled = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag down.
-            flag::register_conditional_shutdown(signal, INTERRUPTED, signalled.clone())?;
-            flag::register(signal, signalled.clone())?;
-        }
+        let ending = Ending::of_process()?;
         let (alive, ended) = mpsc::channel::<()>();
         let short = Arc::new(OnceLock::new());
         let found = short.clone();
@@ -47,7 +35,7 @@ impl Watch {
                 }
             }
         })?;
-        Ok(Self { signalled, short, _alive: alive })
+        Ok(Self { ending, short, _alive: alive })
     }
 
     /// Whether memory ran short.
@@ -55,11 +43,16 @@ impl Watch {
         self.short.get().is_some()
     }
 
-    /// Why the run has to end, in a sentence; `None` while it may go on.
+    /// Why a run that has not begun must not, in a sentence.
     pub fn reason(&self) -> Option<String> {
-        if self.signalled.load(Relaxed) {
-            return Some("ended by a signal before the run was over".into());
-        }
+        self.ending
+            .asked()
+            .map(|by| format!("ended by a signal ({by}) before the run was over"))
+            .or_else(|| self.shortage())
+    }
+
+    /// How memory ran short, in a sentence.
+    pub fn shortage(&self) -> Option<String> {
         self.short.get().cloned()
     }
 }

@@ -1,8 +1,10 @@
 //! The report of a run: the fields of CLI.md and more, the verdict, the exit code, and in [`summary`] a short text for people.
 
+pub mod html;
 mod saturation;
 mod scenarios;
 mod summary;
+pub mod text;
 
 pub use saturation::{Reason, Saturation};
 pub use scenarios::Scenarios;
@@ -11,10 +13,12 @@ use crate::agent::report::AgentReport;
 use crate::fail_if::Condition;
 use crate::host::{Cpu, Memory, Network, Reading, SlabGrowth};
 use crate::ledger::Tally;
+use crate::meters::Meter;
 use crate::phantom::tcp::Counts;
 use crate::preflight::Finding;
-use crate::run::{Round, Storm};
-use crate::schedule::Plan;
+use crate::run::{EndedEarly, Round, Storm};
+use crate::timeline::{HistogramBucket, Point};
+use crate::worker::Shared;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +41,12 @@ pub struct Latency {
     pub p999: u64,
     /// The largest.
     pub max: u64,
+}
+
+impl From<&Meter> for Latency {
+    fn from(meter: &Meter) -> Self {
+        Self::from(&meter.sum())
+    }
 }
 
 impl From<&Histogram<u64>> for Latency {
@@ -103,13 +113,14 @@ pub struct GroupReport {
 
 impl GroupReport {
     /// Of a run that delivered so many messages to groups.
-    pub fn of(plan: &Plan, deliveries: u64, duration_s: f64) -> Self {
+    pub fn of(shared: &Shared, deliveries: u64, duration_s: f64) -> Self {
+        let plan = &shared.plan;
         Self {
             groups: plan.groups.len(),
             members_max: plan.groups.members_max() as u64,
             deliveries,
-            deliveries_planned: plan.group_deliveries(),
-            deliveries_per_s: deliveries as f64 / duration_s,
+            deliveries_planned: plan.group_deliveries(shared.due()),
+            deliveries_per_s: if duration_s > 0.0 { deliveries as f64 / duration_s } else { 0.0 },
         }
     }
 }
@@ -142,6 +153,12 @@ pub struct Report {
     pub kind: &'static str,
     /// What a reader has to know of such a run; `null` where there is nothing.
     pub note: Option<&'static str>,
+    /// When the run began (RFC 3339, UTC).
+    pub started_at: String,
+    /// The command line, without what could be a secret.
+    pub command: Vec<String>,
+    /// The user ended the run before its time, and it is judged on what it did; `null` where it ran to its end.
+    pub ended_early: Option<EndedEarly>,
     /// Seed of the schedule, payloads and users.
     pub seed: u64,
     /// Clients asked for.
@@ -259,12 +276,20 @@ pub struct Report {
     /// How far a latency between two agents' clients may be from the truth, beside what the numbers say: the largest error and drift of their
     /// clocks; `null` without --agents.
     pub clock_error_us: Option<u64>,
+    /// The conditions of --fail-if, all of them.
+    pub fail_if: Vec<String>,
     /// The conditions of --fail-if that held.
     pub fail_if_held: Vec<String>,
     /// Texts of different errors, with the number of each.
     pub errors: Vec<(String, u64)>,
     /// How the run ended.
     pub verdict: Verdict,
+    /// `latency_us` in full: how often which latency was seen.
+    pub latency_histogram: Vec<HistogramBucket>,
+    /// Length of an interval of `timeline`: 1, doubled where the run was too long for so many.
+    pub timeline_interval_s: u64,
+    /// The run second by second.
+    pub timeline: Vec<Point>,
     /// The machine.
     pub host: Host,
 }
@@ -284,6 +309,7 @@ impl Report {
         let held = Memory { gateway_rss: Some(0), gateway_pss: Some(0), ..Memory::default() };
         Self {
             note: Some(""),
+            ended_early: Some(EndedEarly::default()),
             gateway_cpu_s: Some(0.0),
             gateway_cpu_user_s: Some(0.0),
             gateway_cpu_system_s: Some(0.0),
@@ -291,6 +317,8 @@ impl Report {
             clock_error_us: Some(0),
             group: Some(GroupReport::default()),
             scenarios: Scenarios::example(),
+            latency_histogram: vec![HistogramBucket::default()],
+            timeline: vec![Point::example()],
             memory_bytes_per_client: memory,
             memory_before_bytes: held,
             memory_held_bytes: held,
@@ -334,6 +362,7 @@ impl Report {
     /// Evaluates the conditions and sets the verdict; the first that applies of 97, 98, 99, 1 and 0 is the exit code.
     pub fn judge(&mut self, conditions: &[Condition]) -> u8 {
         self.verdict = self.verdict_without_conditions();
+        self.fail_if = conditions.iter().map(ToString::to_string).collect();
         let fields = serde_json::to_value(&*self).unwrap_or_default();
         self.fail_if_held =
             conditions.iter().filter(|condition| condition.holds(&fields)).map(ToString::to_string).collect();
@@ -351,6 +380,9 @@ impl Report {
 
     /// Clients that did not come back, or stayed behind.
     fn clients_missing(&self) -> u64 {
+        if self.ended_early.is_some() {
+            return 0;
+        }
         let target = u64::from(self.clients_target);
         let storm = self.storm.as_ref().map_or(0, |storm| target.saturating_sub(storm.back));
         let round = |round: &Round| target.saturating_sub(round.connected) + round.left_behind;

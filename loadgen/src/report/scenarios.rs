@@ -1,7 +1,7 @@
 //! What the reports of `slow`, `halfopen`, `handshake-drip` and `mix` have beyond the others'.
 
 use super::Latency;
-use super::summary::readable;
+use super::text::readable;
 use crate::meters::{Counters, Meters};
 use crate::mix::Mix;
 use crate::options::{Options, Scenario};

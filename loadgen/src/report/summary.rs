@@ -1,6 +1,7 @@
 //! The report as a short text for people.
 
 use super::Report;
+use super::text::readable;
 use crate::options::Kind;
 use std::fmt::Write;
 
@@ -13,6 +14,13 @@ impl Report {
 
     fn write_summary(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{} (seed {}): {:?}", self.scenario, self.seed, self.verdict)?;
+        if let Some(ended) = &self.ended_early {
+            let (by, phase, at_s) = (ended.by, ended.phase.name(), ended.at_s);
+            writeln!(
+                out,
+                "  ENDED     by {by} in the {phase}, after {at_s:.1} s: judged on what was done by then"
+            )?;
+        }
         writeln!(
             out,
             "  clients   {} of {} connected at {:.0}/s, {} failed, {} dropped, {} reconnects",
@@ -158,16 +166,6 @@ impl Report {
             }
         }
         Ok(())
-    }
-}
-
-/// A time for people, in the unit that leaves one to three digits before the point.
-pub(super) fn readable(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} us"),
-        1_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),
-        100_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
-        _ => format!("{:.1} s", us as f64 / 1e6),
     }
 }
 

@@ -4,6 +4,7 @@ use super::Run;
 use crate::host::{Memory, Network, Reading};
 use crate::limits::ROUND_REST;
 use crate::meters::Counters;
+use crate::timeline::Stage;
 use crate::worker::Phase;
 use serde::Serialize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -47,7 +48,7 @@ impl Run {
         let begun = Instant::now();
         self.phase.send_replace(Phase::Fall);
         let longest = Duration::from_secs(self.shared.options.cli.ready_s);
-        self.wait("fall", longest, |counters| counters.open.load(Relaxed) == 0);
+        self.wait(Stage::Fall, longest, |counters| counters.open.load(Relaxed) == 0);
         self.come_back();
         let back = self.shared.counters.open.load(Relaxed);
         let back_s = begun.elapsed().as_secs_f64();
@@ -72,17 +73,19 @@ impl Run {
             let connected = self.shared.counters.open.load(Relaxed);
             let mut round = Round { connected, up_s, ..Round::default() };
             if number > 0 {
-                self.wait("hold", Duration::from_secs(self.shared.options.cli.duration_s), |_| false);
+                self.wait(Stage::Hold, Duration::from_secs(self.shared.options.cli.duration_s), |_| false);
             }
             round.held_bytes = self.memory();
             self.phase.send_replace(Phase::Leave);
-            self.wait("leave", self.ramp_longest(), |counters| remaining(counters) == 0);
+            self.wait(Stage::Leave, self.ramp_longest(), |counters| remaining(counters) == 0);
             round.left_behind = remaining(&self.shared.counters);
             // The kernel frees sockets and dentries behind grace periods, the gateway its memory in its own time.
-            self.wait("rest", ROUND_REST, |_| false);
+            self.wait(Stage::Rest, ROUND_REST, |_| false);
             round.empty_bytes = self.memory();
-            rounds.push(round);
-            if self.stopped.is_some() {
+            if self.ended_early.is_none() {
+                rounds.push(round);
+            }
+            if self.stopped.is_some() || self.ended_early.is_some() {
                 break;
             }
         }
@@ -92,7 +95,7 @@ impl Run {
     fn come_back(&mut self) {
         let clients = u64::from(self.shared.options.cli.clients);
         self.phase.send_replace(Phase::Return(self.shared.clock.now() + self.start_after()));
-        self.wait("return", self.ramp_longest(), |counters| {
+        self.wait(Stage::Return, self.ramp_longest(), |counters| {
             counters.open.load(Relaxed) + counters.failed.load(Relaxed) >= clients
         });
     }

@@ -202,10 +202,9 @@ impl Plan {
         }
     }
 
-    /// How often the messages to groups are to arrive, all of them together.
-    pub fn group_deliveries(&self) -> u64 {
-        let to_groups =
-            (0..self.len() as u32).filter(|&index| matches!(self.target(index), Target::Group(_)));
+    /// How often the first `due` messages are to arrive, of those to groups, all of them together.
+    pub fn group_deliveries(&self, due: u32) -> u64 {
+        let to_groups = (0..due).filter(|&index| matches!(self.target(index), Target::Group(_)));
         to_groups.map(|index| self.deliveries(index)).sum()
     }
 

@@ -5,14 +5,14 @@ use crate::clock::RunClock;
 use crate::ledger::Ledger;
 use crate::limits::CONNECTING_MAX;
 use crate::link::LinkContext;
-use crate::meters::{Counters, Meters};
+use crate::meters::{Counters, Interval, Meters};
 use crate::odd::DRIPPED_THROUGH;
 use quanta::Instant;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -32,6 +32,8 @@ pub struct Context {
     pub(super) connecting: Semaphore,
     /// Clients whose task has not ended.
     pub(super) alive: Cell<usize>,
+    /// The second since the ramp began whose latencies are being recorded.
+    second: Cell<u64>,
 }
 
 impl Context {
@@ -48,6 +50,7 @@ impl Context {
             link,
             connecting: Semaphore::new(CONNECTING_MAX),
             alive: Cell::new(0),
+            second: Cell::new(0),
             shared,
         }
     }
@@ -98,6 +101,24 @@ impl Context {
         }
         Counters::add(&self.shared.counters.odd_ended);
         self.meters.borrow_mut().ended(held_us, how);
+    }
+
+    /// Hands what was recorded to the timeline, once a second has passed; look now and then.
+    pub fn hand_over_each_second(&self) {
+        let since = self.shared.clock.now().saturating_duration_since(self.shared.ramp_begun);
+        if since.as_secs() > self.second.get() {
+            self.hand_over();
+            self.second.set(since.as_secs());
+        }
+    }
+
+    /// Hands what was recorded to the timeline.
+    pub fn hand_over(&self) {
+        let interval = self.meters.borrow_mut().hand_over();
+        if interval != Interval::default() {
+            let mut timeline = self.shared.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+            timeline.record(self.second.get(), &interval);
+        }
     }
 
     /// A client is connected, and welcomed where the server knows it.

@@ -17,9 +17,12 @@ use crate::meters::{Counters, Meters};
 use crate::options::{Options, Scenario};
 use crate::phantom::Tallies;
 use crate::schedule::Plan;
+use crate::timeline::Timeline;
 use quanta::{Clock, Instant};
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 use tungstenite::Message;
 use tungstenite::handshake::client::Request;
@@ -57,6 +60,10 @@ pub struct Shared {
     pub clock: Clock,
     /// When the ramp began.
     pub ramp_begun: Instant,
+    /// The schedule ends here, in microseconds of the measured part: earlier than planned where the user ended the run.
+    pub cut_us: AtomicU64,
+    /// What happened second by second. Workers hand over what they recorded once a second.
+    pub timeline: Mutex<Timeline>,
     /// Marks this run's messages, so that those of an earlier run on the same store are told apart.
     pub run_id: u64,
 }
@@ -72,9 +79,15 @@ impl Shared {
         self.options.cli.scenario == Scenario::Halfopen && self.plan.is_odd(client)
     }
 
-    /// How often the schedule's messages are to arrive, all of them together.
+    /// Messages of the schedule, up to where it ends.
+    pub fn due(&self) -> u32 {
+        let cut_us = self.cut_us.load(Relaxed);
+        self.plan.at_us.partition_point(|&at_us| at_us <= cut_us) as u32
+    }
+
+    /// How often these messages are to arrive, all of them together.
     pub fn deliveries(&self) -> u64 {
-        (0..self.plan.len() as u32).map(|index| self.plan.deliveries(index)).sum()
+        (0..self.due()).map(|index| self.plan.deliveries(index)).sum()
     }
 }
 

@@ -12,6 +12,7 @@ use quanta::Instant;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -93,6 +94,7 @@ pub async fn run<S: Session>(
         pacer.abort();
     }
     worker.stop().await;
+    context.hand_over();
     Results {
         meters: context.meters.replace(Meters::new(0)),
         ledger: context.ledger.take(),
@@ -139,6 +141,9 @@ impl<S: Session> Worker<S> {
                 tokio::task::yield_now().await;
                 handed = 0;
             }
+            if plan.at_us[index] > self.context.shared.cut_us.load(Relaxed) {
+                return;
+            }
             handed += 1;
             self.context.handed_over(at_us);
             let slot = &self.slots[(plan.sender[index] / self.threads) as usize];
@@ -164,6 +169,7 @@ impl<S: Session> Worker<S> {
         loop {
             for slice in self.slots.chunks(share) {
                 interval.tick().await;
+                self.context.hand_over_each_second();
                 self.flush_dirty();
                 for slot in slice {
                     self.move_online(slot);

@@ -11,7 +11,8 @@ use roost_loadgen::phantom::tcp::Setup;
 use roost_loadgen::schedule::Plan;
 use roost_loadgen::tools::Program;
 use roost_loadgen::worker::Shared;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub const CLIENTS: u32 = 8;
@@ -31,6 +32,8 @@ pub fn run(scenario: &str, more: &[&str], seed: u64) -> (Arc<Shared>, Arc<Mock>)
         ramp_begun: clock.now(),
         counters: Counters::default(),
         ruled_out: OnceLock::new(),
+        cut_us: AtomicU64::new(u64::MAX),
+        timeline: Mutex::default(),
         run_id: seed,
         clock,
         options,

@@ -13,7 +13,6 @@ use crate::limits::{
     COMPARE_REST_S, DURATION_S_MAX, MEMORY_CLIENTS_MIN, ROUNDS_MAX, SERVERS_MAX, THREADS_MAX,
 };
 use crate::options::Options;
-use crate::preflight;
 use crate::report::{Host, Report};
 use crate::run::{self, Usage};
 use anyhow::{Context as _, bail};
@@ -156,7 +155,7 @@ impl Compare {
                 let name = &server.name;
                 return Err(Usage::new(format!("--server {name}: there is no process {pid}")));
             }
-            preflight::require(&self.options(server, self.duration_s)?)?;
+            self.options(server, self.duration_s)?;
         }
         Ok(())
     }

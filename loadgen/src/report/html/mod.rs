@@ -1,0 +1,11 @@
+//! `--html FILE`: the report as one file for any browser. Nothing is loaded from anywhere, and it says all it has to say
+//! without its script, which only tells the values where somebody points.
+
+mod axis;
+mod page;
+mod plot;
+
+pub use page::page;
+
+#[cfg(test)]
+mod tests;
