@@ -3,12 +3,22 @@
 
 use std::{fmt, fs, path::Path};
 
-use procfs::{Current as _, Meminfo, process::Process};
+use procfs::{
+    Current as _, Meminfo,
+    process::{LimitValue, Process},
+    sys::kernel::Version as KernelVersion,
+};
 
 use crate::limits;
 
 /// `CAP_SYS_ADMIN`: `fs.file-max` does not bind a process that has it, `proc_sys_fs(5)`.
 const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// `CAP_IPC_LOCK`: what a process that has it locks is not charged, `capabilities(7)`.
+const CAP_IPC_LOCK: u64 = 1 << 14;
+
+/// The first Linux that charges the memory of rings as locked memory (liburing issue 1408); measured on 6.18.
+const KERNEL_CHARGING_RINGS: (u8, u8) = (6, 14);
 
 /// What the machine and the system allow this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +27,8 @@ pub struct Machine {
     pub files_max: u64,
     /// Open files the whole system has left (`fs.file-max` less those in use); `None` where they do not bind us.
     pub system_files_left: Option<u64>,
+    /// Bytes that this process may lock (`RLIMIT_MEMLOCK`), where the kernel charges rings for it; `None` where they are free.
+    pub lockable: Option<u64>,
     /// Memory that is free or page cache, or what the control group has left where that is less. Bytes.
     pub memory_left: u64,
     /// A control group, not the machine, sets `memory_left`.
@@ -31,6 +43,7 @@ impl Machine {
         Self {
             files_max,
             system_files_left: system_files_left(),
+            lockable: lockable(),
             memory_left: in_group.map_or(available, |left| left.min(available)),
             in_memory_group: in_group.is_some_and(|left| left < available),
         }
@@ -59,6 +72,7 @@ impl Capacity {
     pub fn of(machine: &Machine, shards: u16) -> Self {
         let mut limits = vec![memory(machine), tables(machine, shards)];
         limits.extend(machine.system_files_left.map(system_files));
+        limits.extend(machine.lockable.map(|bytes| locked_memory(bytes, machine)));
         limits.sort_by_key(|limit| limit.connections);
         Self(limits)
     }
@@ -144,11 +158,40 @@ fn system_files(left: u64) -> Limit {
     }
 }
 
+fn locked_memory(lockable: u64, machine: &Machine) -> Limit {
+    let places = machine.files_max.min(limits::RING_PLACES_MAX.into());
+    let rings = lockable / limits::RING_LOCKED_BYTES;
+    Limit {
+        name: "locked memory",
+        connections: places * rings,
+        why: format!(
+            "{} KiB that may be locked hold {rings} rings of {places} connections each",
+            lockable >> 10
+        ),
+        mend: "ulimit -Hl unlimited before the start, LimitMEMLOCK=infinity in the unit file, or the capability CAP_IPC_LOCK"
+            .to_owned(),
+    }
+}
+
+fn lockable() -> Option<u64> {
+    let charges =
+        KernelVersion::current().is_ok_and(|kernel| (kernel.major, kernel.minor) >= KERNEL_CHARGING_RINGS);
+    if !charges || is_capable(CAP_IPC_LOCK) {
+        return None;
+    }
+    match Process::myself().ok()?.limits().ok()?.max_locked_memory.soft_limit {
+        LimitValue::Unlimited => None,
+        LimitValue::Value(bytes) => Some(bytes),
+    }
+}
+
+fn is_capable(capability: u64) -> bool {
+    let status = Process::myself().and_then(|process| process.status());
+    status.is_ok_and(|status| status.capeff & capability != 0)
+}
+
 fn system_files_left() -> Option<u64> {
-    let exempt = Process::myself()
-        .and_then(|process| process.status())
-        .is_ok_and(|status| status.capeff & CAP_SYS_ADMIN != 0);
-    if exempt {
+    if is_capable(CAP_SYS_ADMIN) {
         return None;
     }
     let state = procfs::sys::fs::file_nr().ok()?;
@@ -212,6 +255,7 @@ mod tests {
     const ROOMY: Machine = Machine {
         files_max: 1 << 20,
         system_files_left: None,
+        lockable: None,
         memory_left: 64 << 30,
         in_memory_group: false,
     };
@@ -239,6 +283,16 @@ mod tests {
         assert_eq!(Capacity::of(&usual, 8).lowest().name, "open files");
         let box_of_ours = Machine { files_max: 20_000, memory_left: 23 << 30, ..ROOMY };
         assert!(Capacity::of(&box_of_ours, 2).connections() > 5_000_000, "five million on 24 GiB");
+    }
+
+    #[test]
+    fn rings_that_are_charged_as_locked_memory_bound_the_connections() {
+        // Without rights on Linux 6.18, under the usual 8 MiB, 55 rings open and the 56th does not.
+        let usual = Capacity::of(&Machine { lockable: Some(8 << 20), ..ROOMY }, 2);
+        assert_eq!(usual.lowest().name, "locked memory");
+        assert!((50 * 16_384..=55 * 16_384).contains(&usual.connections()), "{usual}");
+        assert!(usual.lowest().mend.contains("LimitMEMLOCK"), "{usual}");
+        assert_ne!(Capacity::of(&ROOMY, 2).lowest().name, "locked memory");
     }
 
     #[test]

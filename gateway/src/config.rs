@@ -262,8 +262,13 @@ fn read(path: &Path) -> Result<Options, ConfigError> {
 mod tests {
     use super::*;
 
-    const MACHINE: Machine =
-        Machine { files_max: 20_000, system_files_left: None, memory_left: 24 << 30, in_memory_group: false };
+    const MACHINE: Machine = Machine {
+        files_max: 20_000,
+        system_files_left: None,
+        lockable: None,
+        memory_left: 24 << 30,
+        in_memory_group: false,
+    };
 
     fn resolve(arguments: &[&str]) -> Result<Config, String> {
         let all = std::iter::once("roost-gateway").chain(arguments.iter().copied());

@@ -33,6 +33,10 @@ pub const REFUSING_MAX: u32 = 1_024;
 /// Completions a shard takes in one turn. The rest stays in the rings, and the next turn does not sleep.
 pub const COMPLETIONS_PER_TURN_MAX: usize = 4_096;
 
+/// Bytes the kernel charges for one ring against `RLIMIT_MEMLOCK` of a process without `CAP_IPC_LOCK` (since Linux 6.14): 37 pages
+/// for the ring (55 fit 8 MiB and the 56th fails, measured on 6.18), rounded up for its buffers. Full: the start says so.
+pub const RING_LOCKED_BYTES: u64 = 40 * 4_096;
+
 /// The `fs.file-max` that a gateway short of system-wide files advises: ten million connections and room beside them.
 pub const FILE_MAX_ADVISED: u64 = 12_000_000;
 

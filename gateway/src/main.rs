@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         .init();
     // A ring's table is bounded by the soft limit; where it cannot be raised, the one in force counts.
     let files_max = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
+    // The rings' memory is charged against it; where it cannot be raised, the capacity is worked out with what there is.
+    let _ = rlimit::Resource::MEMLOCK.get().and_then(|(_, hard)| rlimit::Resource::MEMLOCK.set(hard, hard));
     let config = match options.resolve(&Machine::read(files_max)) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error.to_string()),

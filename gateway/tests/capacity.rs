@@ -32,6 +32,32 @@ fn more_connections_than_the_machine_holds_are_refused_at_start() {
     assert!(start.stdout.is_empty(), "it must not say that it is ready");
 }
 
+/// Linux 6.14 and later charge rings as locked memory, unless the process has `CAP_IPC_LOCK`.
+#[test]
+fn rings_that_are_charged_as_locked_memory_are_reckoned_with() {
+    let data = tempfile::tempdir().expect("a folder");
+    let start = Command::new("setpriv")
+        .args(["--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=8388608:8388608"])
+        .arg(gateway_binary().expect("built"))
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--max-connections",
+            "9999999999",
+            "--data",
+        ])
+        .arg(data.path())
+        .output()
+        .expect("setpriv runs");
+    assert_eq!(start.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&start.stderr);
+    let kernel = procfs::sys::kernel::Version::current().expect("/proc");
+    let is_charged = (kernel.major, kernel.minor) >= (6, 14);
+    assert_eq!(said.contains("the lowest limit is locked memory: 8192 KiB"), is_charged, "{said}");
+}
+
 #[test]
 fn the_ready_line_and_the_metrics_tell_connections_and_what_they_cost() {
     let gateway = Gateway::start(&["--max-connections", "1000"]).expect("started");
