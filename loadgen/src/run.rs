@@ -87,7 +87,7 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
     }
     let sampler = Sampler::new(options.cli.gateway_pid);
     let clock = Clock::new();
-    let started = OffsetDateTime::now_utc();
+    let started = OffsetDateTime::now_utc().truncate_to_second();
     let shared = Arc::new(Shared {
         ramp_begun: clock.now() + start_after,
         counters: Counters::default(),

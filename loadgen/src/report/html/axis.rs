@@ -40,6 +40,8 @@ pub(super) struct Axis {
 
 /// About so many ticks.
 const TICKS: f64 = 4.0;
+/// The same along the longer side.
+const TIME_TICKS: f64 = 6.0;
 
 impl Axis {
     /// From 0 to a round number above the largest value; a logarithmic one over the decades of the values.
@@ -96,14 +98,15 @@ fn decade(us: f64) -> String {
 
 /// The distance between two ticks, a round number of its unit.
 fn step(unit: Unit, length: f64) -> f64 {
-    let least = (length / TICKS).max(1e-6);
     if unit == Unit::Time {
+        let least = (length / TIME_TICKS).max(1e-6);
         let round = [
             1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0,
             43200.0,
         ];
         return round.into_iter().find(|&step| step >= least).unwrap_or((least / 86400.0).ceil() * 86400.0);
     }
+    let least = (length / TICKS).max(1e-6);
     let base: f64 =
         if unit == Unit::Bytes { 1024.0_f64.powf(least.log(1024.0).floor().max(0.0)) } else { 1.0 };
     let least = least / base;

@@ -105,7 +105,7 @@ fn header(report: &Report) -> Markup {
             }
             @if let Some(note) = report.note { p class="note" { (note) "." } }
             dl class="facts" {
-                (fact("Began", &report.started_at))
+                (fact("Began", &report.started_at.replace('T', " ").replace('Z', " UTC")))
                 (fact("Measured part", &Unit::Time.write(report.duration_s)))
                 (fact("Clients", &format!("{} with {} sockets", count(f64::from(report.clients_target)), report.kind)))
                 (fact("Seed", &report.seed.to_string()))
@@ -309,7 +309,7 @@ const LATENCY_SENT: Plot<'_> = Plot {
 const LAG: Plot<'_> = Plot {
     id: "lag",
     title: "The generator's own lateness",
-    note: "From the scheduled time to the write; where it is high, the latencies are the generator's.",
+    note: "From each message's time to its turn; where it is high, the latencies are the generator's.",
     unit: Unit::Latency,
     curves: &[
         Curve {
