@@ -227,8 +227,12 @@ impl Compare {
             load_average,
             servers: all,
         };
-        let text =
-            format!("{}\n\n{}{}", self.headline(&comparison), table::text(all), self.caution(&comparison));
+        let text = format!(
+            "{}\n\n{}{}",
+            self.headline(&comparison),
+            table::text(all, self.clients >= MEMORY_CLIENTS_MIN),
+            self.caution(&comparison)
+        );
         let Some(path) = self.json.as_deref() else {
             print!("{text}");
             return Ok(());
@@ -260,7 +264,7 @@ impl Compare {
         let Host { kernel, cpus, .. } = &comparison.host;
         format!(
             "{}: {clients} clients{talk}; medians of {rounds} interleaved rounds of {duration_s} s, {threads} generator threads; \
-             Linux {kernel}, {cpus} CPUs, load {:.2} before",
+             Linux {kernel}, {cpus} CPUs for the generator, load {:.2} before",
             self.scenario.name(),
             comparison.load_average
         )
@@ -274,7 +278,7 @@ impl Compare {
             // Writing to a string does not fail.
             let _ = writeln!(
                 text,
-                "\nWith fewer than {MEMORY_CLIENTS_MIN} clients the bytes a connection are mostly noise."
+                "\nBytes a connection are left out: with fewer than {MEMORY_CLIENTS_MIN} clients they are mostly noise."
             );
         }
         if f64::from(comparison.load_average) > comparison.host.cpus as f64 / 2.0 {

@@ -49,7 +49,8 @@ impl Round {
             failure: failure(report),
             figures: Figures::of(report, resident_first),
             generator_cpu_share: report.saturation.cpu_share,
-            generator_limit: (!limit.is_empty()).then_some(limit),
+            // What connections cost does not depend on it.
+            generator_limit: (report.messages_answered > 0 && !limit.is_empty()).then_some(limit),
             ..Self::default()
         }
     }

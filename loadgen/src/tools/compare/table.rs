@@ -139,14 +139,17 @@ pub fn summarize(all: &mut [Results]) {
     }
 }
 
-/// The table as Markdown, padded so that it reads on a terminal, too, with what has to be said about it below.
-pub fn text(all: &[Results]) -> String {
+/// The table as Markdown, padded so that it reads on a terminal, too, with what has to be said about it below. `with_memory`: also
+/// the bytes a connection.
+pub fn text(all: &[Results], with_memory: bool) -> String {
     let name = |results: &Results| {
         let mark = if results.limited() > 0 { " *" } else { "" };
         format!("{}{mark}", results.name)
     };
     let mut lines = vec![["measure", "server", "median", "to the first", "min..max"].map(ToOwned::to_owned)];
-    for measure in &MEASURES {
+    for measure in
+        MEASURES.iter().filter(|measure| with_memory || !measure.field.ends_with("bytes_per_connection"))
+    {
         for results in all {
             let Some(spread) = results.figures.get(measure.field) else { continue };
             let number = |value: f64| grouped(value, measure.decimals);
@@ -248,7 +251,7 @@ mod tests {
         let figure = |at: usize| all[at].figures["messages_per_s"];
         assert_eq!(figure(0), Spread { median: 1_200.0, min: 1_000.0, max: 9_000.0, ratio: Some(1.0) });
         assert_eq!(figure(1), Spread { median: 600.0, min: 500.0, max: 700.0, ratio: Some(0.5) });
-        let text = text(&all);
+        let text = text(&all, true);
         let row = "| messages a second | two    |    600 |         0.50 |     500..700 |";
         assert!(text.contains(row), "{text}");
         // What was not measured has no line.
@@ -260,7 +263,7 @@ mod tests {
         let mut all = [results("one", &[1.0, 2.0, 3.0]), results("two", &[4.0])];
         all[0].rounds[1].generator_limit = Some("its busiest thread".into());
         summarize(&mut all);
-        let text = text(&all);
+        let text = text(&all, true);
         assert!(text.contains("| one *") && !text.contains("| two *"), "{text}");
         assert!(text.contains("* one: the generator was at its limit in 1 of 3 rounds"), "{text}");
         assert!(text.contains("its busiest thread"), "{text}");
@@ -271,7 +274,7 @@ mod tests {
         let mut all = [results("one", &[1_000.0, 5.0])];
         all[0].rounds[1].failure = Some("3 messages were lost".into());
         summarize(&mut all);
-        let text = text(&all);
+        let text = text(&all, true);
         assert!(text.contains("1,000..1,000"), "{text}");
         assert!(
             text.contains("FAILED one: 1 of 2 rounds") && text.contains("round 2: 3 messages were lost"),
