@@ -111,7 +111,7 @@ struct Comparison<'a> {
 }
 
 impl Compare {
-    /// Makes the runs and prints the table. Returns 0, or 1 where a run failed.
+    /// Makes the runs and prints the table. Returns 0, or 1 where a run failed or the user ended the comparison early.
     ///
     /// # Errors
     /// [`Usage`] where the options ask for what cannot be; anything else where the JSON cannot be written.
@@ -121,11 +121,16 @@ impl Compare {
         let mut all: Vec<Results> = self.servers.iter().map(Results::of).collect();
         // Each server's resident set before its first run: what an allocator keeps after a round is no less the connections'.
         let mut resident_first = self.warm_up();
-        for round in 0..self.rounds {
+        let mut is_whole = true;
+        'rounds: for round in 0..self.rounds {
             for (place, at) in order(round, all.len()).enumerate() {
                 let server = &self.servers[at];
                 self.say(&format!("round {} of {}: {}", round + 1, self.rounds, server.name));
                 let run = match self.run(server, self.duration_s) {
+                    Ok(report) if report.ended_early.is_some() => {
+                        is_whole = false;
+                        break 'rounds;
+                    }
                     Ok(report) => {
                         resident_first[at] = resident_first[at].or(report.memory_before_bytes.gateway_rss);
                         Round::of(&report, resident_first[at])
@@ -139,7 +144,7 @@ impl Compare {
         table::summarize(&mut all);
         self.tell(&all, load_average)?;
         let failed = all.iter().flat_map(|results| &results.rounds).any(|round| round.failure.is_some());
-        Ok(u8::from(failed))
+        Ok(u8::from(failed || !is_whole))
     }
 
     /// What would be refused in the middle is refused before anything begins.
