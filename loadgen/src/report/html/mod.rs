@@ -2,6 +2,7 @@
 //! without its script, which only tells the values where somebody points.
 
 mod axis;
+mod over_time;
 mod page;
 mod plot;
 
