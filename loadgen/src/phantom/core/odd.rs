@@ -4,7 +4,7 @@ use super::{Core, Role};
 use crate::meters::Counters;
 use crate::odd::drip_end;
 use crate::phantom::limits::WORK_BATCH;
-use crate::phantom::tcp::{Arrival, Stage};
+use crate::phantom::tcp::{Arrival, Flight, Stage};
 use crate::phantom::wire::Wire;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -85,7 +85,7 @@ impl<W: Wire> Core<W> {
             if self.stack.stage(phantom) != Stage::Dripping {
                 continue;
             }
-            let first = self.stack.flight(phantom).and_then(|flight| flight.message.drain(..1).next());
+            let first = self.stack.flight(phantom).and_then(Flight::next_drip);
             // Behind the last byte it waits for the answer.
             if let Some(byte) = first {
                 self.stack.send(phantom, &[byte]);

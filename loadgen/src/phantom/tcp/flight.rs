@@ -75,6 +75,11 @@ impl Flight {
         self.unread = self.unread.saturating_add(bytes.len() as u16);
     }
 
+    /// The next byte of a request that leaves a byte at a time; `None` behind the last.
+    pub fn next_drip(&mut self) -> Option<u8> {
+        (!self.message.is_empty()).then(|| self.message.remove(0))
+    }
+
     /// Whether nothing in it is needed any more, but for what TCP's state asks.
     pub(super) fn is_idle(&self, snd_nxt: u32) -> bool {
         let sent = self.una == snd_nxt && self.out.is_empty() && !self.fin;
@@ -210,6 +215,13 @@ mod tests {
         assert!(flight.hold(100, &text[..10]));
         assert!(!flight.hold(111, &text[11..20]) && !flight.hold(80, &text[..19]), "another hole: dropped");
         assert_eq!((flight.held_seq, flight.held.len()), (100, 10));
+    }
+
+    #[test]
+    fn a_request_that_drips_has_an_end() {
+        let mut flight = Flight { message: b"GET".to_vec(), ..Flight::default() };
+        let dripped: Vec<_> = (0..5).map(|_| flight.next_drip()).collect();
+        assert_eq!(dripped, [Some(b'G'), Some(b'E'), Some(b'T'), None, None]);
     }
 
     #[test]
