@@ -93,6 +93,10 @@ pub const CROWDED_EFFECTS: u32 = 20_000;
 /// Bytes of an outbox that do not wait for company any more.
 pub const WAITING_BYTES_MAX: usize = 16 * 1_024;
 
+/// Seconds that the one Send of a shard whose latency is measured may wait for its Sent. Longer: it is given up, and the next is
+/// measured.
+pub const SEND_MEASURED_S_MAX: u64 = 60;
+
 /// Bytes waiting to be sent to one connection before it is no longer read (it sends faster than it reads).
 pub const OUTBOX_PAUSE_BYTES: usize = 512 * 1_024;
 /// A paused connection is read again when no more than this waits.

@@ -7,7 +7,7 @@ use crate::{
     limits,
     partition::home,
     record,
-    runtime::{Counters, Directory, Job, Peer, Shared, Stats, Thread, Throttle, route},
+    runtime::{Counters, Directory, Gauges, Job, Peer, Shared, Stats, Thread, ThreadStats, Throttle, route},
     store::{FjallStore, Store},
 };
 use crossbeam::channel::{Sender, TrySendError, bounded};
@@ -63,11 +63,11 @@ pub fn start_with_store(
     let shared = Arc::new(Shared {
         partitions: config.partitions,
         throttle: Throttle::new(&config.user_limits),
+        counters: Counters::new(threads, config.partitions),
         config,
         store,
         outlet,
         directory: Directory::default(),
-        counters: Counters::new(threads),
         peers,
         stopping: AtomicBool::new(false),
     });
@@ -182,5 +182,32 @@ impl Handle {
         let queued = self.queues.iter().chain(&*self.reads).map(Sender::len).sum();
         let (rate_limited, rate_uncounted) = self.shared.throttle.counts();
         Stats { rate_limited, rate_uncounted, ..self.shared.counters.snapshot(queued) }
+    }
+
+    /// What each thread has to do, as it is now.
+    pub fn threads(&self) -> Vec<ThreadStats> {
+        let queues = self.queues.iter().zip(&*self.reads).zip(&self.shared.counters.threads);
+        let thread =
+            |(number, ((queue, reads), gauges)): (usize, ((&Sender<Job>, &Sender<Job>), &Gauges))| {
+                let partitions =
+                    (0..self.shared.partitions).filter(|one| self.shared.thread_of(*one) == number);
+                ThreadStats {
+                    partitions: partitions.count() as u64,
+                    queue_depth: (queue.len() + reads.len()) as u64,
+                    effects_held: gauges.effects_held.load(Ordering::Relaxed),
+                }
+            };
+        queues.enumerate().map(thread).collect()
+    }
+
+    /// Sessions attached now, by partition.
+    pub fn partition_sessions(&self) -> Vec<u64> {
+        self.shared.counters.partitions.iter().map(|sessions| sessions.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Requests that may wait for one thread.
+    pub fn queue_max(&self) -> u64 {
+        let of = |queues: &[Sender<Job>]| queues.first().and_then(Sender::capacity).unwrap_or_default();
+        (of(&self.queues) + of(&self.reads)) as u64
     }
 }

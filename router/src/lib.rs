@@ -29,4 +29,4 @@ pub use config::{Config, Limit, Rules, UserLimits};
 pub use error::{StartError, StoreError};
 pub use handle::{Handle, Router, start, start_with_store};
 pub use partition::{CLOSE_POLICY, CLOSE_REMOVED, CLOSE_REPLACED};
-pub use runtime::{LIMITED, Stats};
+pub use runtime::{COMMIT_US, LIMITED, Stats, ThreadStats};

@@ -34,6 +34,24 @@ pub enum TokenError {
     BadDevice,
 }
 
+/// A word for each [`TokenError`], in its order, for the metrics.
+pub const TOKEN_ERRORS: [&str; 12] = [
+    "missing",
+    "too_long",
+    "malformed",
+    "algorithm",
+    "critical",
+    "bad_signature",
+    "no_expiry",
+    "expired",
+    "not_yet_valid",
+    "audience",
+    "bad_subject",
+    "bad_device",
+];
+
+const _: () = assert!(TokenError::BadDevice as usize + 1 == TOKEN_ERRORS.len(), "a word for each");
+
 impl TokenError {
     /// A sentence for the body of the 401. It says what to do and never repeats the token.
     pub fn reason(&self) -> &'static str {

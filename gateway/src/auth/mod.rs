@@ -7,6 +7,6 @@ pub mod limits;
 mod number;
 mod secret;
 
-pub use error::{KeyError, TokenError};
+pub use error::{KeyError, TOKEN_ERRORS, TokenError};
 pub use keys::Keys;
 pub use number::{device_number, user_number};

@@ -91,6 +91,8 @@ pub enum Note {
     Message,
     /// We closed with this code.
     Closed(u16),
+    /// The peer closed with this code; 1005 where it gave none.
+    ClosedByPeer(u16),
     /// A frame was beyond this limit.
     Limited(Limited),
 }

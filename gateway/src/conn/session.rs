@@ -18,6 +18,9 @@ pub mod close_code {
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
+/// What a Close frame without a code stands for, RFC 6455 section 7.4.1.
+const NO_CODE: u16 = 1005;
+
 impl Conn {
     /// Takes bytes of frames. Whole messages in one buffer are never copied before they are decoded or echoed.
     pub(super) fn receive_frames(&mut self, input: &mut [u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
@@ -74,6 +77,7 @@ impl Conn {
             }
             Item::Pong(_) => Next::Stay,
             Item::Close(close) => {
+                turn.notes.push(Note::ClosedByPeer(close.as_ref().map_or(NO_CODE, |close| close.code)));
                 // RFC 6455 section 5.5.1: the answer carries the code that came; 7.1.5: none came, none goes.
                 match close {
                     Some(close) => frame::encode_close(close.code, "", turn.out),

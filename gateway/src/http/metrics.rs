@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::families::{HTTP_CALLS_WAITING, HTTP_REQUESTS};
+
 /// Where the gateway's figures come from. Called on the HTTP thread; it must not block.
 pub trait MetricsSource: Send + Sync + 'static {
     /// Appends metric families in `OpenMetrics` text form, without the closing `# EOF` (that is
@@ -38,12 +40,11 @@ struct RequestLabels {
 
 impl HttpMetrics {
     pub(super) fn new() -> Self {
-        let mut registry = Registry::with_prefix("roost_http");
+        let mut registry = Registry::default();
         let requests = Family::default();
-        registry.register("requests", "Requests answered, by status", requests.clone());
+        registry.register(HTTP_REQUESTS.name, HTTP_REQUESTS.help, requests.clone());
         let calls_waiting = Gauge::default();
-        let help = "Calls that wait for the answer of the message tier";
-        registry.register("calls_waiting", help, calls_waiting.clone());
+        registry.register(HTTP_CALLS_WAITING.name, HTTP_CALLS_WAITING.help, calls_waiting.clone());
         Self { registry, requests, calls_waiting }
     }
 

@@ -1,9 +1,15 @@
 //! The embedded default: gateway and router in one process, joined by mailboxes.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use roost_gateway::{
-    auth::{Keys, device_number, user_number},
+    auth::{Keys, TOKEN_ERRORS, TokenError, device_number, user_number},
     config::AuthKind,
     conn::{Authenticate, Identity},
     http::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable, Tier, Waiting},
@@ -81,6 +87,24 @@ pub struct Doorkeeper {
     pub keys: Keys,
     /// `--auth`.
     pub auth: AuthKind,
+    /// Counted here, because only the one who looks at a token knows.
+    pub refused: Arc<TokensRefused>,
+}
+
+/// Tokens refused, by what is wrong with them.
+#[derive(Debug, Default)]
+pub struct TokensRefused([AtomicU64; TOKEN_ERRORS.len()]);
+
+impl TokensRefused {
+    /// How many, in the order of [`TOKEN_ERRORS`].
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, error: TokenError) -> Refusal {
+        self.0[error as usize].fetch_add(1, Ordering::Relaxed);
+        Refusal::Unauthorized(error.reason())
+    }
 }
 
 impl Authenticate for Doorkeeper {
@@ -98,9 +122,9 @@ impl Doorkeeper {
         let token = upgrade
             .bearer()
             .or(in_query.as_deref())
-            .ok_or(Refusal::Unauthorized("a token is needed: Authorization: Bearer, or ?access_token="))?;
+            .ok_or_else(|| self.refused.count(TokenError::Missing))?;
         let now_s = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        self.keys.verify(token, now_s).map_err(|error| Refusal::Unauthorized(error.reason()))
+        self.keys.verify(token, now_s).map_err(|error| self.refused.count(error))
     }
 }
 

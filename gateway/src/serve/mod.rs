@@ -33,9 +33,9 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink};
+use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink, TokensRefused};
 use memory::Memory;
-use metrics::Density;
+use metrics::{Density, Sources};
 
 /// A gateway that serves.
 pub struct Running {
@@ -87,9 +87,10 @@ pub fn start(config: &Config) -> Result<Running> {
     };
     warn_of_claims(config, ws);
     let (sender, news) = mpsc::channel();
+    let tokens = Arc::<TokensRefused>::default();
     let fleet = Fleet {
         config,
-        rules: Arc::new(rules(config, &keys)),
+        rules: Arc::new(rules(config, &keys, &tokens)),
         shared: Arc::default(),
         router: router.as_ref(),
         news: sender.clone(),
@@ -102,7 +103,13 @@ pub fn start(config: &Config) -> Result<Running> {
             .as_ref()
             .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
         calls: router.as_ref().map(|router| Calls::new(Arc::new(RouterUplink(router.handle())), waiting)),
-        metrics: Arc::new(metrics::registry(density.clone(), router.as_ref().map(Router::handle))),
+        metrics: Arc::new(metrics::registry(Sources {
+            density: density.clone(),
+            shared: Arc::clone(&fleet.shared),
+            tokens,
+            router: router.as_ref().map(Router::handle),
+            data: &config.data,
+        })),
     };
     let http_config = HttpConfig {
         websocket,
@@ -153,11 +160,12 @@ fn rates(limits: &Limits) -> Rates {
     Rates { frames: rate(limits.connection_frames), bytes: rate(limits.connection_bytes) }
 }
 
-fn rules(config: &Config, keys: &Keys) -> Rules {
+fn rules(config: &Config, keys: &Keys, tokens: &Arc<TokensRefused>) -> Rules {
     let backend = match config.backend {
         BackendKind::Echo => Backend::Echo,
         BackendKind::Router => {
-            Backend::Router(Box::new(Doorkeeper { keys: keys.clone(), auth: config.auth }))
+            let (keys, refused) = (keys.clone(), Arc::clone(tokens));
+            Backend::Router(Box::new(Doorkeeper { keys, auth: config.auth, refused }))
         }
     };
     Rules {

@@ -29,6 +29,9 @@ impl<R: Ring> Shard<R> {
         if connection.life != Life::Live || !matches!(phase, Phase::Attaching | Phase::Open) {
             return;
         }
+        if let Some(took) = self.probe.answered(slot, effect.session.generation, &effect.action) {
+            self.parts.stats.send.add(took);
+        }
         let patience = self.company.patience(&effect.action);
         let alone = self.outboxes.len(connection.outbox) == 0;
         let out = self.outboxes.open(&mut connection.outbox);

@@ -221,7 +221,10 @@ impl<R: Ring> Shard<R> {
                     self.slab[slot].flags.set(ATTACHED, true);
                     Request::Attach { session, user, device }
                 }
-                Ask::Frame { id, body } => Request::Frame { session, user, device, id, body },
+                Ask::Frame { id, body } => {
+                    self.probe.asked(slot, session.generation, id, &body);
+                    Request::Frame { session, user, device, id, body }
+                }
             };
             self.submit(request);
         }

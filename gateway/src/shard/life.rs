@@ -54,6 +54,7 @@ impl<R: Ring> Shard<R> {
         // A peer that sent FIN after its Close frame may still read our answer; any other end is an end.
         let ended = flags.has(ENDED) && connection.life != Life::Flushing;
         if connection.life < Life::Ending && (ended || over) {
+            self.parts.stats.lost.add(u64::from(connection.life == Life::Live));
             self.end(slot);
         }
     }
@@ -103,6 +104,7 @@ impl<R: Ring> Shard<R> {
         let connection = &mut self.slab[slot];
         let first = !connection.flags.has(PAUSED);
         connection.flags.set(PAUSED, true);
+        self.parts.stats.paused.add(u64::from(first));
         if first && connection.flags.has(RECEIVING) {
             self.parts.ring.cancel(connection.descriptor, Token::new(Op::Receive, generation, slot));
         }

@@ -10,6 +10,7 @@ mod effects;
 mod input;
 mod life;
 mod outboxes;
+mod probe;
 mod slot;
 mod stats;
 
@@ -36,8 +37,9 @@ use crate::{
 };
 use company::Company;
 use outboxes::Outboxes;
+use probe::Probe;
 use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot};
-pub use stats::{CLOSE_CODES, Cell, REFUSAL_STATUSES, Stats};
+pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
 
 /// The way from a shard to the router; it must not block.
 pub trait Uplink: Send {
@@ -85,6 +87,7 @@ pub struct Shard<R> {
     slab: Slab<Slot>,
     outboxes: Outboxes,
     company: Company,
+    probe: Probe,
     clock: Clock,
     now: Tick,
     /// The same in a finer unit, for what connections may send.
@@ -122,6 +125,7 @@ impl<R: Ring> Shard<R> {
             slab: Slab::new(GENERATIONS),
             outboxes: Outboxes::default(),
             company: Company::default(),
+            probe: Probe::default(),
             clock: Clock::new(Instant::now()),
             now: Tick::default(),
             moment: Moment::default(),
@@ -161,14 +165,16 @@ impl<R: Ring> Shard<R> {
     /// # Errors
     /// The ring failed for good.
     pub fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
-        self.parts.ring.wait(self.sleep(), completions)?;
+        let before = Instant::now();
+        self.parts.ring.wait(self.sleep(before), completions)?;
         self.parts.mailbox.awake();
         let instant = Instant::now();
+        self.count_turn(completions, instant - before);
         self.moment = Moment::at(self.clock.age(instant));
         self.now_ms = self.clock.age(instant).as_millis() as u64;
         let ended = std::mem::replace(&mut self.now, self.clock.tick(instant));
         if self.now != ended {
-            self.tick(ended, completions);
+            self.tick(ended, instant, completions);
         }
         for completion in completions.drain(..) {
             self.dispatch(completion);
@@ -188,7 +194,8 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Once a tick, before its first completion is looked at: judges the busy and gives back what a storm left behind.
-    fn tick(&mut self, ended: Tick, completions: &mut Vec<Completion>) {
+    fn tick(&mut self, ended: Tick, now: Instant, completions: &mut Vec<Completion>) {
+        self.probe.rest(now);
         self.look_at_busy(ended);
         self.parts.ring.rest();
         self.outboxes.rest();
@@ -209,12 +216,12 @@ impl<R: Ring> Shard<R> {
 
     /// How long the rings may sleep: not at all when there is work already, briefly when the router could not take all,
     /// and not beyond the next slice of the sweep, nor beyond the time of an outbox that waits.
-    fn sleep(&self) -> Duration {
+    fn sleep(&self, now: Instant) -> Duration {
         let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
         if draining || !self.thirsty.is_empty() || !self.parts.mailbox.may_sleep() {
             return Duration::ZERO;
         }
-        let age = self.clock.age(Instant::now());
+        let age = self.clock.age(now);
         let sweep = self.sweep.due_in(self.slab.slots(), age);
         let sleep = self.company.due_in(age.as_millis() as u64).map_or(sweep, |due| due.min(sweep));
         if self.backlog.is_empty() {
@@ -318,9 +325,17 @@ impl<R: Ring> Shard<R> {
                 Note::Refused(status) => stats.refused(status).add(1),
                 Note::Message => stats.messages_received.add(1),
                 Note::Closed(code) => stats.closed(code).add(1),
+                Note::ClosedByPeer(code) => stats.closed_by_peer(code).add(1),
                 Note::Limited(limited) => stats.rate_limited[limited as usize].add(1),
             }
         }
+    }
+
+    fn count_turn(&self, completions: &[Completion], asleep: Duration) {
+        let stats = &self.parts.stats;
+        stats.turns.add(1);
+        stats.completions.add(completions.len() as u64);
+        stats.asleep_ns.add(asleep.as_nanos() as u64);
     }
 
     fn publish(&self) {

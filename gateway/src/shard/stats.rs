@@ -1,6 +1,9 @@
 //! Counters of one shard: written by its thread alone, read by whoever renders the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use crate::conn::RATE_LIMITED;
 
@@ -30,6 +33,40 @@ pub const REFUSAL_STATUSES: [u16; 8] = [400, 401, 404, 405, 426, 431, 503, 0];
 /// Close codes the gateway sends by itself; the last place counts all others.
 pub const CLOSE_CODES: [u16; 7] = [1001, 1002, 1003, 1007, 1009, 1013, 0];
 
+/// Close codes of clients that are counted apart: the usual ones, and 1005, which stands for none (RFC 6455 section 7.1.5). The
+/// last place counts all others.
+pub const PEER_CLOSE_CODES: [u16; 5] = [1000, 1001, 1002, 1005, 0];
+
+/// Upper bounds of a latency's buckets, microseconds; one more bucket holds what is longer.
+pub const LATENCY_US: [u64; 14] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000];
+
+/// Durations by size, with one writer.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    buckets: [Cell; LATENCY_US.len() + 1],
+    sum_us: Cell,
+}
+
+impl Latencies {
+    /// Counts one; only the shard's thread may.
+    pub fn add(&self, took: Duration) {
+        let us = took.as_micros() as u64;
+        self.buckets[LATENCY_US.partition_point(|bound| *bound < us)].add(1);
+        self.sum_us.add(us);
+    }
+
+    /// How many there are in each bucket.
+    pub fn counts(&self) -> [u64; LATENCY_US.len() + 1] {
+        std::array::from_fn(|place| self.buckets[place].value())
+    }
+
+    /// All of them together, microseconds.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.value()
+    }
+}
+
 /// One shard's counters.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -49,6 +86,10 @@ pub struct Stats {
     pub refused: [Cell; REFUSAL_STATUSES.len()],
     /// Close frames sent by the gateway's own decision, by code.
     pub closed: [Cell; CLOSE_CODES.len()],
+    /// Close frames that came first, by code.
+    pub closed_by_peer: [Cell; PEER_CLOSE_CODES.len()],
+    /// Connections whose peer was gone, or took too little, while messages flowed.
+    pub lost: Cell,
     /// Frames that were not taken, by the limit they were beyond.
     pub rate_limited: [Cell; RATE_LIMITED.len()],
     /// Connections whose handshake took too long.
@@ -63,6 +104,16 @@ pub struct Stats {
     pub bytes_received: Cell,
     /// Bytes that were sent.
     pub bytes_sent: Cell,
+    /// Times that a connection was read no more for a while.
+    pub paused: Cell,
+    /// From a Send to its Sent, of one Send at a time.
+    pub send: Latencies,
+    /// Turns of the loop.
+    pub turns: Cell,
+    /// Completions that were taken.
+    pub completions: Cell,
+    /// Nanoseconds in the rings, asleep for the most part.
+    pub asleep_ns: Cell,
     /// Multishot receives that found no provided buffer; their connections went back to the poll.
     pub receive_buffers_exhausted: Cell,
     /// Reads that had to wait for a read buffer.
@@ -113,8 +164,42 @@ impl Stats {
     pub fn closed(&self, code: u16) -> &Cell {
         &self.closed[place(&CLOSE_CODES, code)]
     }
+
+    /// The counter of a client's close code.
+    pub fn closed_by_peer(&self, code: u16) -> &Cell {
+        &self.closed_by_peer[place(&PEER_CLOSE_CODES, code)]
+    }
 }
 
 fn place(known: &[u16], value: u16) -> usize {
     known.iter().position(|one| *one == value).unwrap_or(known.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_falls_into_the_first_bucket_that_holds_it() {
+        let latencies = Latencies::default();
+        for us in [0, 50, 51, 5_000_000, 5_000_001, u64::from(u32::MAX)] {
+            latencies.add(Duration::from_micros(us));
+        }
+        let counts = latencies.counts();
+        assert_eq!(
+            (counts[0], counts[1], counts[LATENCY_US.len() - 1], counts[LATENCY_US.len()]),
+            (2, 1, 1, 2)
+        );
+        assert_eq!(counts.iter().sum::<u64>(), 6);
+        assert_eq!(latencies.sum_us(), 50 + 51 + 5_000_000 + 5_000_001 + u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn codes_that_are_not_counted_apart_share_the_last_place() {
+        let stats = Stats::default();
+        for code in [1000, 1005, 1011, 4000] {
+            stats.closed_by_peer(code).add(1);
+        }
+        assert_eq!(stats.closed_by_peer.each_ref().map(Cell::value), [1, 0, 0, 1, 2]);
+    }
 }

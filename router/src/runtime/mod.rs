@@ -13,8 +13,8 @@ mod work;
 
 pub(crate) use directory::Directory;
 pub(crate) use peers::Peer;
-pub(crate) use stats::Counters;
-pub use stats::Stats;
+pub use stats::{COMMIT_US, Stats, ThreadStats};
+pub(crate) use stats::{Counters, Gauges};
 pub(crate) use thread::Thread;
 pub use throttle::LIMITED;
 pub(crate) use throttle::Throttle;

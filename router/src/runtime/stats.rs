@@ -14,6 +14,8 @@ pub struct Stats {
     pub batches: u64,
     /// Time spent in commits, microseconds, all threads together.
     pub commit_us: u64,
+    /// Commits by how long they took: a bucket for each bound of [`COMMIT_US`], and one for what is longer.
+    pub commits: [u64; COMMIT_US.len() + 1],
     /// The longest commit, microseconds.
     pub commit_us_max: u64,
     /// Sessions attached now.
@@ -46,12 +48,28 @@ pub struct Stats {
     pub rate_uncounted: u64,
 }
 
+/// What one thread has to do, now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadStats {
+    /// Partitions it runs.
+    pub partitions: u64,
+    /// Requests waiting for it, those that need no write included.
+    pub queue_depth: u64,
+    /// Effects it holds for full shards.
+    pub effects_held: u64,
+}
+
+/// Upper bounds of a commit's buckets, microseconds.
+pub const COMMIT_US: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_500_000];
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) messages: AtomicU64,
     pub(crate) events: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) commit_us: AtomicU64,
+    pub(crate) commits: [AtomicU64; COMMIT_US.len() + 1],
     pub(crate) commit_us_max: AtomicU64,
     pub(crate) store_errors: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -59,6 +77,8 @@ pub(crate) struct Counters {
     pub(crate) presence_refused: AtomicU64,
     pub(crate) whispers_dropped: AtomicU64,
     pub(crate) threads: Vec<Gauges>,
+    /// Sessions attached now, by partition.
+    pub(crate) partitions: Vec<AtomicU64>,
 }
 
 /// What one thread holds now.
@@ -73,8 +93,20 @@ pub(crate) struct Gauges {
 }
 
 impl Counters {
-    pub(crate) fn new(threads: usize) -> Self {
-        Self { threads: (0..threads).map(|_| Gauges::default()).collect(), ..Self::default() }
+    pub(crate) fn new(threads: usize, partitions: u16) -> Self {
+        Self {
+            threads: (0..threads).map(|_| Gauges::default()).collect(),
+            partitions: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// A batch was committed.
+    pub(crate) fn committed(&self, us: u64) {
+        add(&self.batches, 1);
+        add(&self.commit_us, us);
+        add(&self.commits[COMMIT_US.partition_point(|bound| *bound < us)], 1);
+        self.commit_us_max.fetch_max(us, Relaxed);
     }
 
     pub(crate) fn snapshot(&self, queue_depth: usize) -> Stats {
@@ -85,6 +117,7 @@ impl Counters {
             events: self.events.load(Relaxed),
             batches: self.batches.load(Relaxed),
             commit_us: self.commit_us.load(Relaxed),
+            commits: std::array::from_fn(|place| self.commits[place].load(Relaxed)),
             commit_us_max: self.commit_us_max.load(Relaxed),
             sessions: sum(|thread| &thread.sessions),
             sessions_bytes: sum(|thread| &thread.sessions_bytes),
@@ -106,4 +139,21 @@ impl Counters {
 /// Counts without ordering anything.
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_falls_into_the_first_bucket_that_holds_it() {
+        let counters = Counters::new(1, 1);
+        for us in [1, 100, 101, 2_500_000, 2_500_001] {
+            counters.committed(us);
+        }
+        let stats = counters.snapshot(0);
+        assert_eq!((stats.commits[0], stats.commits[1]), (2, 1));
+        assert_eq!(stats.commits[COMMIT_US.len() - 1..], [1, 1]);
+        assert_eq!((stats.batches, stats.commit_us_max), (5, 2_500_001));
+    }
 }

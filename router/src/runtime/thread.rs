@@ -253,10 +253,7 @@ impl Thread {
         self.batch = done.batch;
         self.batch.clear();
         done.result?;
-        let (us, counters) = (done.took.as_micros() as u64, &self.shared.counters);
-        add(&counters.batches, 1);
-        add(&counters.commit_us, us);
-        counters.commit_us_max.fetch_max(us, Ordering::Relaxed);
+        self.shared.counters.committed(done.took.as_micros() as u64);
         Ok(())
     }
 
@@ -414,6 +411,10 @@ impl Thread {
         publish(&gauges.registrations, Partition::registrations);
         publish(&gauges.followers, Partition::followers);
         gauges.effects_held.store(self.held.len() as u64, Ordering::Relaxed);
+        for partition in &self.partitions {
+            let sessions = &self.shared.counters.partitions[usize::from(partition.number())];
+            sessions.store(partition.sessions() as u64, Ordering::Relaxed);
+        }
     }
 }
 
