@@ -2,6 +2,7 @@
 //!
 //! `ROOST_REGENERATE=1 cargo test -p roost-gateway --test documents` writes the generated ones anew.
 
+mod dashboard;
 mod metrics;
 mod samples;
 
