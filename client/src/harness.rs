@@ -26,6 +26,8 @@ pub struct Gateway {
     child: Child,
     data: TempDir,
     arguments: Vec<String>,
+    /// `RUST_LOG`, where it is not that of the test.
+    log: Option<String>,
     ready_line: String,
     /// Address of the WebSocket service.
     pub ws: SocketAddr,
@@ -47,11 +49,31 @@ impl Gateway {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_on(listen: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(listen, arguments, None)
+    }
+
+    /// As [`Self::start`], with `RUST_LOG` set to this.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_logging(log: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_as("127.0.0.1:0", arguments, Some(log.to_owned()))
+    }
+
+    fn start_as(listen: &str, arguments: &[&str], log: Option<String>) -> Result<Self> {
         let (data, arguments) =
             (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let started = spawn(data.path(), &arguments, listen, "127.0.0.1:0")?;
+        let started = spawn(data.path(), &arguments, listen, "127.0.0.1:0", log.as_deref())?;
         let Started { child, ready_line, ws, http } = started;
-        Ok(Self { child, data, arguments, ready_line, ws, http })
+        Ok(Self { child, data, arguments, log, ready_line, ws, http })
+    }
+
+    /// What it has said on stderr so far.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn said(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.data.path().join("stderr.log"))?)
     }
 
     /// Kills the process with SIGKILL; its ports stay known for [`Self::restart`].
@@ -70,7 +92,7 @@ impl Gateway {
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<()> {
         let (ws, http) = (self.ws.to_string(), self.http.to_string());
-        let started = spawn(self.data.path(), &self.arguments, &ws, &http)?;
+        let started = spawn(self.data.path(), &self.arguments, &ws, &http, self.log.as_deref())?;
         (self.child, self.ready_line) = (started.child, started.ready_line);
         (self.ws, self.http) = (started.ws, started.http);
         Ok(())
@@ -148,12 +170,20 @@ impl Gateway {
     /// # Errors
     /// No connection, or no HTTP answer.
     pub fn request(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+        self.request_with(method, path, "", body)
+    }
+
+    /// As [`Self::request`], with more header lines, each ended by CR LF.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn request_with(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.http)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: roost\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+             {headers}Content-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
         let mut answer = String::new();
@@ -216,8 +246,9 @@ struct Started {
     http: SocketAddr,
 }
 
-fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str) -> Result<Started> {
+fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str, log: Option<&str>) -> Result<Started> {
     let mut child = Command::new(gateway_binary()?)
+        .envs(log.map(|log| ("RUST_LOG", log)))
         .args(["--listen", ws, "--http", http, "--data"])
         .arg(data)
         .args(arguments)

@@ -14,7 +14,7 @@ use std::fmt;
 
 use roost_proto::{
     codec::Encoding,
-    frame::{Decoder, MessageKind},
+    frame::{Decoder, MessageKind, Violation},
     handshake::{Refusal, Upgrade},
     v1::client_frame,
 };
@@ -95,6 +95,8 @@ pub enum Note {
     ClosedByPeer(u16),
     /// A frame was beyond this limit.
     Limited(Limited),
+    /// A frame was against the protocol; the close that follows says so.
+    Violation(Violation),
 }
 
 /// Where output, asks and notes of one [`Conn::receive`] go.

@@ -36,7 +36,10 @@ impl Conn {
                     at += used;
                     self.take(item, rules, turn)
                 }
-                Err(violation) => self.close(violation.close_code(), &violation.to_string(), turn),
+                Err(violation) => {
+                    turn.notes.push(Note::Violation(violation));
+                    self.close(violation.close_code(), &violation.to_string(), turn)
+                }
             };
             if next != Next::Stay {
                 return next;

@@ -3,7 +3,7 @@
 use roost_proto::tier::{Action, Effect};
 use roost_proto::v1;
 
-use super::{Shard, company::Patience, slot::Life};
+use super::{Shard, company::Patience, slot::Life, trace::Step};
 use crate::{
     conn::{Phase, close_code},
     limits,
@@ -55,6 +55,7 @@ impl<R: Ring> Shard<R> {
         }
         self.parts.stats.frames_sent.add(1);
         if phase == Phase::Attaching && is_welcome(&effect.action) {
+            self.trace(slot, Step::Welcomed);
             self.take_early_input(slot);
         }
         if let Some(patience) = patience {

@@ -7,6 +7,7 @@ use super::{
     slot::{
         self, ATTACHED, BUSY, ENDED, HELD, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING, THIRSTY,
     },
+    trace::Step,
 };
 use crate::{
     conn::{Ask, Next, Phase, Turn, close_code},
@@ -190,7 +191,7 @@ impl<R: Ring> Shard<R> {
 
     /// Carries out what came of a connection's input.
     fn received_by(&mut self, slot: u32, next: Next) {
-        self.count_notes();
+        self.count_notes(slot);
         self.ask(slot);
         if next != Next::Stay {
             self.finish(slot);
@@ -219,6 +220,7 @@ impl<R: Ring> Shard<R> {
             let request = match ask {
                 Ask::Attach => {
                     self.slab[slot].flags.set(ATTACHED, true);
+                    self.trace(slot, Step::Attaching);
                     Request::Attach { session, user, device }
                 }
                 Ask::Frame { id, body } => {

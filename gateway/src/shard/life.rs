@@ -11,6 +11,7 @@ use super::{
         ADMITTED, ATTACHED, CUT, DIRTY, ENDED, Life, OVER, PAUSED, POLLING, READING, RECEIVING, SENDING,
         SHUTTING,
     },
+    trace::Step,
 };
 use crate::{
     conn::{Phase, Turn},
@@ -54,7 +55,10 @@ impl<R: Ring> Shard<R> {
         // A peer that sent FIN after its Close frame may still read our answer; any other end is an end.
         let ended = flags.has(ENDED) && connection.life != Life::Flushing;
         if connection.life < Life::Ending && (ended || over) {
-            self.parts.stats.lost.add(u64::from(connection.life == Life::Live));
+            if connection.life == Life::Live {
+                self.parts.stats.lost.add(1);
+                self.trace(slot, Step::Lost);
+            }
             self.end(slot);
         }
     }
@@ -185,6 +189,7 @@ impl<R: Ring> Shard<R> {
 
     /// The descriptor is closed: nothing names this slot any more.
     pub(super) fn closed(&mut self, slot: u32) {
+        self.trace(slot, Step::Gone);
         let connection = self.slab.remove(slot);
         if connection.flags.has(ADMITTED) {
             self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -220,6 +225,7 @@ impl<R: Ring> Shard<R> {
         match (connection.life, connection.conn.phase()) {
             (Life::Live, Phase::Handshake | Phase::Refusing) if silent_s > limits::HANDSHAKE_S_MAX => {
                 self.parts.stats.handshakes_timed_out.add(1);
+                self.trace(slot, Step::TimedOut);
                 self.end(slot);
             }
             (Life::Live, Phase::Attaching | Phase::Open)
@@ -242,12 +248,13 @@ impl<R: Ring> Shard<R> {
 
     /// Sends a Close frame and finishes.
     pub(super) fn say_close(&mut self, slot: u32, code: u16, reason: &str) {
+        self.trace(slot, Step::Closing(code, reason));
         let Self { slab, outboxes, asks, notes, scratch, assembly_bytes, moment, .. } = self;
         let connection = &mut slab[slot];
         let out = outboxes.open(&mut connection.outbox);
         let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
         connection.conn.close(code, reason, &mut turn);
-        self.count_notes();
+        self.count_notes(slot);
         self.finish(slot);
         self.touch(slot);
     }

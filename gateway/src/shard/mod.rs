@@ -13,6 +13,7 @@ mod outboxes;
 mod probe;
 mod slot;
 mod stats;
+mod trace;
 
 use std::{
     collections::VecDeque,
@@ -40,6 +41,7 @@ use outboxes::Outboxes;
 use probe::Probe;
 use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
+use trace::Step;
 
 /// The way from a shard to the router; it must not block.
 pub trait Uplink: Send {
@@ -273,6 +275,7 @@ impl<R: Ring> Shard<R> {
         self.slab[slot].flags.set(ADMITTED, admitted);
         self.refusing += u32::from(!admitted);
         self.parts.stats.accepted.add(1);
+        self.trace(slot, Step::Accepted { admitted });
         self.touch(slot);
     }
 
@@ -317,9 +320,12 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn count_notes(&mut self) {
+    /// Counts what the protocol noted of a connection, and tells it to the log.
+    fn count_notes(&mut self, slot: u32) {
+        // Taken and put back, so that its memory serves every message.
+        let mut notes = std::mem::take(&mut self.notes);
         let stats = &self.parts.stats;
-        for note in self.notes.drain(..) {
+        for note in notes.drain(..) {
             match note {
                 Note::Upgraded => stats.upgraded.add(1),
                 Note::Refused(status) => stats.refused(status).add(1),
@@ -327,8 +333,13 @@ impl<R: Ring> Shard<R> {
                 Note::Closed(code) => stats.closed(code).add(1),
                 Note::ClosedByPeer(code) => stats.closed_by_peer(code).add(1),
                 Note::Limited(limited) => stats.rate_limited[limited as usize].add(1),
+                Note::Violation(_) => {}
+            }
+            if note != Note::Message {
+                self.trace(slot, Step::Noted(&note));
             }
         }
+        self.notes = notes;
     }
 
     fn count_turn(&self, completions: &[Completion], asleep: Duration) {
