@@ -104,6 +104,9 @@ pub struct Options {
     /// Public key (PEM: Ed25519 or RSA) or JWKS file that tokens may be signed with, besides the secret
     #[arg(long, value_name = "FILE")]
     jwt_key_file: Option<PathBuf>,
+    /// File with the token that operators show at /admin and /debug [default: operator-token in the data folder, made there]
+    #[arg(long, value_name = "FILE")]
+    operator_token_file: Option<PathBuf>,
     /// Where a proxy serves the WebSocket, for the web page, like <wss://chat.example.org/v1/ws> [default: --listen]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -146,6 +149,8 @@ pub struct Config {
     pub auth: AuthKind,
     /// More keys for tokens.
     pub jwt_key_file: Option<PathBuf>,
+    /// The operators' token, where it is not in the data folder.
+    pub operator_token_file: Option<PathBuf>,
     /// Where a proxy serves the WebSocket.
     pub public_url: Option<String>,
     /// Days.
@@ -198,6 +203,7 @@ impl Options {
             heartbeat_s: self.heartbeat_s.or(file.heartbeat_s).unwrap_or(240),
             auth: self.auth.or(file.auth).unwrap_or_default(),
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
+            operator_token_file: self.operator_token_file.or(file.operator_token_file),
             public_url: self.public_url.or(file.public_url),
             retention_days: self.retention_days.or(file.retention_days).unwrap_or(30),
             history_days: self.history_days.or(file.history_days).unwrap_or_default(),

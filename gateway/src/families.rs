@@ -1,7 +1,7 @@
 //! Every metric family of `GET /metrics`: its name, type, unit, labels and meaning. The collectors take them from here, and so does
 //! docs/METRICS.md, so that neither can say what the other does not.
 
-/// What kind of number a family holds, in the words of OpenMetrics.
+/// What kind of number a family holds, in the words of `OpenMetrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows; its samples end in `_total`.
@@ -43,7 +43,7 @@ pub struct Family {
 macro_rules! families {
     ($($part:literal { $($constant:ident = $kind:ident $name:literal [$($label:literal)*] $unit:literal $help:literal;)* })*) => {
         $($(
-            #[doc = $help]
+            #[doc = concat!("Of `", $name, "`.")]
             pub const $constant: Family = Family {
                 part: $part,
                 name: $name,

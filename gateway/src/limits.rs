@@ -93,6 +93,12 @@ pub const CROWDED_EFFECTS: u32 = 20_000;
 /// Bytes of an outbox that do not wait for company any more.
 pub const WAITING_BYTES_MAX: usize = 16 * 1_024;
 
+/// Connections of a user that a shard names to an operator who asks for them. More: the answer says so. Each takes a file descriptor of
+/// the process for the moment in which its address is looked up.
+pub const INQUIRY_FOUND_MAX: usize = 64;
+/// Milliseconds in which all shards have to answer an operator. Longer: 503.
+pub const INQUIRY_MS_MAX: u64 = 5_000;
+
 /// Seconds that the one Send of a shard whose latency is measured may wait for its Sent. Longer: it is given up, and the next is
 /// measured.
 pub const SEND_MEASURED_S_MAX: u64 = 60;

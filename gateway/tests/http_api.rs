@@ -117,6 +117,7 @@ fn fixture_with(websocket: WebSocketAddress, with_accounts: bool) -> Fixture {
         keys: keys.clone(),
         accounts: with_accounts.then(|| Arc::clone(&accounts) as Arc<dyn Accounts>),
         calls: None,
+        operators: None,
         metrics: Arc::new(registry),
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

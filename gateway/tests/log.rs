@@ -16,7 +16,7 @@ const REASON: &str = "off to the estuary";
 
 /// The forms in which bytes come into a log: as they are, in base64 of either alphabet, in hex, as a list of numbers.
 fn forms(bytes: &[u8]) -> Vec<String> {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let spaced = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     // Base64 within a longer text begins at any of three places; the middle is the same in each.
     let shifted = (0..3).flat_map(|shift| {

@@ -186,18 +186,15 @@ impl Handle {
 
     /// What each thread has to do, as it is now.
     pub fn threads(&self) -> Vec<ThreadStats> {
-        let queues = self.queues.iter().zip(&*self.reads).zip(&self.shared.counters.threads);
-        let thread =
-            |(number, ((queue, reads), gauges)): (usize, ((&Sender<Job>, &Sender<Job>), &Gauges))| {
-                let partitions =
-                    (0..self.shared.partitions).filter(|one| self.shared.thread_of(*one) == number);
-                ThreadStats {
-                    partitions: partitions.count() as u64,
-                    queue_depth: (queue.len() + reads.len()) as u64,
-                    effects_held: gauges.effects_held.load(Ordering::Relaxed),
-                }
-            };
-        queues.enumerate().map(thread).collect()
+        let thread = |(number, gauges): (usize, &Gauges)| {
+            let partitions = (0..self.shared.partitions).filter(|one| self.shared.thread_of(*one) == number);
+            ThreadStats {
+                partitions: partitions.count() as u64,
+                queue_depth: (self.queues[number].len() + self.reads[number].len()) as u64,
+                effects_held: gauges.effects_held.load(Ordering::Relaxed),
+            }
+        };
+        self.shared.counters.threads.iter().enumerate().map(thread).collect()
     }
 
     /// Sessions attached now, by partition.

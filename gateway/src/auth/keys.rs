@@ -40,7 +40,7 @@ impl Keys {
     /// # Errors
     /// A file cannot be read or used; the message says which and what to do.
     pub fn load(data: &Path, jwt_key_file: Option<&Path>) -> Result<Self, KeyError> {
-        let secret = secret::load_or_create(data)?;
+        let secret = secret::signing_key(data)?;
         let mut trusted = vec![TrustedKey::new(None, Algorithm::HS256, DecodingKey::from_secret(&secret))];
         if let Some(path) = jwt_key_file {
             let (bytes, _) = secret::read_bounded(path)?;

@@ -1,4 +1,5 @@
-//! `<data>/secret`: the HS256 key of this gateway's own tokens. Made on first start, kept for ever.
+//! Files with a secret in the data folder, above all `<data>/secret`: the HS256 key of this gateway's own tokens. Made on first
+//! start, kept for ever.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,25 +20,35 @@ const SECRET_RANDOM_BYTES: usize = 32;
 /// Where the embedded router keeps its store, beside the secret.
 const STORE_FOLDER: &str = "store";
 
-/// The key in `<data>/secret`, without its trailing newline; makes the file (mode 0600) and `data` where they are not there.
+/// The key of this gateway's own tokens, in `<data>/secret`.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub(super) fn signing_key(data: &Path) -> Result<Vec<u8>, KeyError> {
+    let (key, is_new) = load_or_create(data, "secret")?;
+    if is_new && has_store(data) {
+        tracing::warn!(
+            secret = %data.join("secret").display(),
+            "the secret was not there and has been made anew: all tokens issued before are void, and everybody \
+             has to sign in again; if it was lost, restore it from a backup and start again"
+        );
+    }
+    Ok(key)
+}
+
+/// The secret in `<data>/<name>`, without its trailing newline, and whether it is new; makes the file (mode 0600) and `data` where
+/// they are not there.
 ///
 /// # Errors
 /// The file cannot be made or read, is open to others, or is too short.
-pub(super) fn load_or_create(data: &Path) -> Result<Vec<u8>, KeyError> {
-    let path = data.join("secret");
+pub(super) fn load_or_create(data: &Path, name: &str) -> Result<(Vec<u8>, bool), KeyError> {
+    let path = data.join(name);
     match read(&path) {
         Err(KeyError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
             create(data, &path).map_err(|cause| KeyError::Create { path: path.clone(), cause })?;
-            if has_store(data) {
-                tracing::warn!(
-                    secret = %path.display(),
-                    "the secret was not there and has been made anew: all tokens issued before are void, and everybody \
-                     has to sign in again; if it was lost, restore it from a backup and start again"
-                );
-            }
-            read(&path)
+            Ok((read(&path)?, true))
         }
-        other => other,
+        other => Ok((other?, false)),
     }
 }
 
@@ -62,7 +73,11 @@ fn has_store(data: &Path) -> bool {
     fs::read_dir(data.join(STORE_FOLDER)).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+/// A secret in a file of its own, without its trailing newline.
+///
+/// # Errors
+/// The file cannot be read, is open to others, or is too short.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     let (mut key, metadata) = read_bounded(path)?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -117,22 +132,22 @@ mod tests {
     fn made_once_and_kept() {
         let data = data();
         let nested = data.path().join("not/there/yet");
-        let key = load_or_create(&nested).expect("made");
+        let key = signing_key(&nested).expect("made");
         let text = fs::read_to_string(nested.join("secret")).expect("text");
         assert_eq!(text.len(), 44);
         assert_eq!(text.strip_suffix('\n').map(str::as_bytes), Some(&key[..]));
         assert!(key.iter().all(u8::is_ascii_graphic));
         assert_eq!(fs::metadata(nested.join("secret")).expect("there").mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&nested).expect("listed").count(), 1, "no draft stays");
-        assert_eq!(load_or_create(&nested).expect("read again"), key);
-        assert_ne!(load_or_create(&nested.join("other")).expect("another"), key);
+        assert_eq!(signing_key(&nested).expect("read again"), key);
+        assert_ne!(signing_key(&nested.join("other")).expect("another"), key);
     }
 
     #[test]
     fn gateways_that_start_at_once_agree() {
         let data = data();
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| load_or_create(data.path()))).collect();
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| signing_key(data.path()))).collect();
             starts.into_iter().map(|start| start.join().expect("no panic").expect("a key")).collect()
         });
         assert!(keys.windows(2).all(|pair| pair[0] == pair[1]));
@@ -145,7 +160,7 @@ mod tests {
         let with = |text: &str, mode: u32| {
             fs::write(&path, text).expect("written");
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode set");
-            load_or_create(data.path()).expect_err("refused").to_string()
+            signing_key(data.path()).expect_err("refused").to_string()
         };
         let long = "x".repeat(SECRET_BYTES_MIN);
         assert!(with("", 0o600).contains("holds 0 bytes"));
@@ -156,7 +171,7 @@ mod tests {
         assert!(with(&"x".repeat(100_000), 0o600).contains("larger than"));
         fs::remove_file(&path).expect("removed");
         fs::create_dir(&path).expect("a directory in its place");
-        let error = load_or_create(data.path()).expect_err("refused").to_string();
+        let error = signing_key(data.path()).expect_err("refused").to_string();
         assert!(error.contains("cannot read") && error.ends_with("name a file, not a directory"), "{error}");
     }
 
@@ -165,7 +180,7 @@ mod tests {
         let data = data();
         let file = data.path().join("file");
         fs::write(&file, "").expect("written");
-        let error = load_or_create(&file).expect_err("refused").to_string();
+        let error = signing_key(&file).expect_err("refused").to_string();
         assert!(error.contains("file/secret"), "{error}");
     }
 
@@ -175,7 +190,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().expect("a temporary file");
             let writer = std::sync::Mutex::new(file.reopen().expect("opened"));
             let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-            tracing::subscriber::with_default(subscriber, || load_or_create(data).expect("made or read"));
+            tracing::subscriber::with_default(subscriber, || signing_key(data).expect("made or read"));
             fs::read_to_string(file.path()).expect("text")
         };
         let data = data();

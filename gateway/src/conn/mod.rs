@@ -10,7 +10,7 @@ pub use allowance::{Allowance, Limited, Moment, RATE_LIMITED, Rate, Rates};
 pub use session::close_code;
 pub use upgrade::PATH;
 
-use std::fmt;
+use std::{fmt, num::NonZeroU64};
 
 use roost_proto::{
     codec::Encoding,
@@ -142,18 +142,13 @@ struct Partial {
 /// The protocol's state of one connection.
 #[derive(Default)]
 pub struct Conn {
-    identity: Option<IdentityCell>,
+    /// [`Identity`] in two fields: as one it would end in four bytes that nobody uses.
+    user: Option<NonZeroU64>,
     partial: Option<Box<Partial>>,
     allowance: Allowance,
+    device: u32,
     phase: Phase,
     encoding: EncodingCell,
-}
-
-/// [`Identity`] with the user number's zero as its niche, so that the option costs nothing.
-#[derive(Clone, Copy)]
-struct IdentityCell {
-    user: std::num::NonZeroU64,
-    device: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -183,7 +178,7 @@ impl Conn {
 
     /// Who it is, once upgraded with authentication.
     pub fn identity(&self) -> Option<Identity> {
-        self.identity.map(|cell| Identity { user: cell.user.get(), device: cell.device })
+        self.user.map(|user| Identity { user: user.get(), device: self.device })
     }
 
     /// The encoding its sub-protocol chose.

@@ -7,9 +7,7 @@ use roost_proto::{
     handshake::{self, Refusal, Upgrade},
 };
 
-use super::{
-    Allowance, Ask, Backend, Conn, EncodingCell, Identity, IdentityCell, Next, Note, Phase, Rules, Turn,
-};
+use super::{Allowance, Ask, Backend, Conn, EncodingCell, Identity, Next, Note, Phase, Rules, Turn};
 use crate::limits;
 
 /// Where the product's WebSocket lives.
@@ -73,12 +71,11 @@ impl Conn {
             Encoding::Proto => EncodingCell::Proto,
             Encoding::Json => EncodingCell::Json,
         };
-        self.identity = settled.identity.and_then(|identity| {
-            Some(IdentityCell { user: NonZeroU64::new(identity.user)?, device: identity.device })
-        });
+        self.user = settled.identity.and_then(|identity| NonZeroU64::new(identity.user));
+        self.device = settled.identity.map_or(0, |identity| identity.device);
         self.allowance = Allowance::full(turn.now);
         turn.notes.push(Note::Upgraded);
-        if self.identity.is_some() {
+        if self.user.is_some() {
             turn.asks.push(Ask::Attach);
         }
     }

@@ -28,7 +28,7 @@ impl FromRequestParts<Arc<Shared>> for Caller {
 }
 
 /// RFC 6750 section 2.1; the scheme in any case (RFC 9110 section 11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii())
 }

@@ -12,6 +12,7 @@ pub mod limits;
 mod messages;
 mod metrics;
 mod openapi;
+mod operators;
 mod page;
 mod password;
 mod routes;
@@ -29,6 +30,7 @@ use crate::auth::Keys;
 pub use accounts::{AccountFuture, AccountOutcome, Accounts, AccountsUnavailable};
 pub use calls::{Calls, Tier};
 pub use metrics::MetricsSource;
+pub use operators::{Connection, Connections, ConnectionsFuture, Operators, UserConnections};
 pub use server::{HttpService, start};
 pub use waiting::Waiting;
 pub use websocket_address::WebSocketAddress;
@@ -55,6 +57,8 @@ pub struct Services {
     pub accounts: Option<Arc<dyn Accounts>>,
     /// The message tier; `None` where the backend has none, and its routes answer 404.
     pub calls: Option<Calls>,
+    /// What operators are served from; `None`: their routes answer 404.
+    pub operators: Option<Operators>,
     /// The gateway's own families for `GET /metrics`.
     pub metrics: Arc<dyn MetricsSource>,
 }

@@ -34,6 +34,10 @@ pub(super) fn complete(paths: OpenApi) -> Value {
         "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
         "description": "The token of POST /v1/login, or one that another issuer has signed.",
     });
+    document["components"]["securitySchemes"]["operator"] = json!({
+        "type": "http", "scheme": "bearer",
+        "description": "The operators' token, in operator-token in the data folder; no user's token is one.",
+    });
     document["components"]["responses"]["Refusal"] = json!({
         "description": "Refused: the sentence says why",
         "headers": { "Retry-After": {
@@ -44,7 +48,9 @@ pub(super) fn complete(paths: OpenApi) -> Value {
     });
     let refusal = serde_json::to_value(<RefusalBody<'_> as utoipa::PartialSchema>::schema());
     document["components"]["schemas"]["Refusal"] = refusal.unwrap_or_default();
-    for operation in operations(&mut document).filter(|operation| operation.get("security").is_some()) {
+    for operation in
+        operations(&mut document).filter(|operation| operation["security"][0].get("token").is_some())
+    {
         for status in REFUSALS_OF_CALLS {
             let refusal = json!({ "$ref": "#/components/responses/Refusal" });
             operation["responses"].as_object_mut().map(|all| all.entry(status).or_insert(refusal));

@@ -20,6 +20,7 @@ use super::answer::Refusal;
 use super::calls::Calls;
 use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, REQUEST_MS_MAX};
 use super::metrics::{HttpMetrics, MetricsSource};
+use super::operators::{self, Operators};
 use super::password::Passwords;
 use super::throttle::Throttle;
 use super::{HttpConfig, Services, devices, groups, messages, openapi, page};
@@ -38,6 +39,9 @@ pub(super) struct Shared {
     pub(super) openapi: Bytes,
     accounts: Option<Arc<dyn Accounts>>,
     calls: Option<Calls>,
+    operators: Option<Operators>,
+    /// Held by the one inquiry that the shards work on.
+    pub(super) inquiries: tokio::sync::Mutex<()>,
     gateway_metrics: Arc<dyn MetricsSource>,
     metrics: HttpMetrics,
 }
@@ -54,6 +58,8 @@ impl Shared {
             openapi: openapi::complete(paths().into_openapi()).to_string().into(),
             accounts: services.accounts,
             calls: services.calls,
+            operators: services.operators,
+            inquiries: tokio::sync::Mutex::new(()),
             gateway_metrics: services.metrics,
             metrics: HttpMetrics::new(),
         }
@@ -74,6 +80,14 @@ impl Shared {
     }
 
     /// # Errors
+    /// 404 where operators are not served.
+    pub(super) fn operators(&self) -> Result<&Operators, Refusal> {
+        self.operators
+            .as_ref()
+            .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "This gateway has nothing for operators."))
+    }
+
+    /// # Errors
     /// 404 where the backend has no accounts.
     pub(super) fn accounts(&self) -> Result<Arc<dyn Accounts>, Refusal> {
         self.accounts.clone().ok_or_else(|| {
@@ -90,6 +104,8 @@ fn paths() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(health))
         .routes(routes!(readiness))
         .routes(routes!(metrics))
+        .routes(routes!(operators::connections))
+        .routes(routes!(operators::figures))
         .merge(calls())
 }
 
@@ -179,6 +195,11 @@ async fn readiness(State(shared): State<Arc<Shared>>) -> Result<&'static str, Re
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
     (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    metrics_text(&shared)
+}
+
+/// All families in the text form of `OpenMetrics`.
+pub(super) fn metrics_text(shared: &Shared) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let text = shared.metrics.text(&*shared.gateway_metrics, shared.calls.as_ref().map_or(0, Calls::waiting));
     ([(header::CONTENT_TYPE, content_type)], text).into_response()

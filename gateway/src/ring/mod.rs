@@ -7,10 +7,11 @@ mod backlog;
 mod buffers;
 mod member;
 mod memory;
+mod peer;
 mod pool;
 mod set;
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 pub use set::Uring;
 
@@ -92,6 +93,8 @@ pub enum Op {
     Poll = 8,
     /// Read of what a poll has told of; it completes at once.
     Read = 9,
+    /// An operator asks who is at the other end.
+    Peer = 11,
     /// Multishot poll of the listener: clients wait to be accepted.
     Incoming = 10,
 }
@@ -124,6 +127,7 @@ impl Token {
             8 => Op::Poll,
             9 => Op::Read,
             10 => Op::Incoming,
+            11 => Op::Peer,
             _ => return None,
         })
     }
@@ -188,6 +192,16 @@ pub trait Ring {
     fn close(&mut self, descriptor: Descriptor, token: Token);
     /// Ends the operation `target` on `descriptor`, which completes with `-ECANCELED` unless it was faster.
     fn cancel(&mut self, descriptor: Descriptor, target: Token);
+    /// Asks for the address of the peer, which [`Ring::take_peer`] tells once `token` has completed. False: it cannot be asked
+    /// for, and nothing was submitted.
+    #[must_use]
+    fn ask_peer(&mut self, _descriptor: Descriptor, _token: Token) -> bool {
+        false
+    }
+    /// What a completed [`Ring::ask_peer`] has brought; `None` where the kernel does not tell.
+    fn take_peer(&mut self, _token: Token) -> Option<SocketAddr> {
+        None
+    }
     /// Submits what is queued, sleeps until a completion or `timeout`, and moves completions to `into`, at most
     /// [`crate::limits::COMPLETIONS_PER_TURN_MAX`]: while more are left, the next call does not sleep.
     ///

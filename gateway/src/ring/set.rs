@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::fd::{AsRawFd, OwnedFd},
     ptr,
     time::Duration,
@@ -18,6 +18,7 @@ use super::{
     Buffer, Completion, Descriptor, Occupancy, Op, Ring, Token,
     backlog::{self, Backlog},
     member::{BUFFER_GROUP, Member},
+    peer,
     pool::ReadPool,
 };
 use crate::limits;
@@ -44,6 +45,8 @@ pub struct Uring {
     backlog: Backlog,
     reads: ReadPool,
     sending: Sending,
+    /// Addresses that were asked for, from their completion until they are taken, which is in the same turn.
+    peers: HashMap<Token, Option<SocketAddr>, FxBuildHasher>,
     occupancy: Occupancy,
     /// The last try to open a ring failed; said once.
     failing: bool,
@@ -73,6 +76,7 @@ impl Uring {
             backlog: Backlog::default(),
             reads: ReadPool::map()?,
             sending: HashMap::default(),
+            peers: HashMap::default(),
             occupancy: Occupancy { rings: 1, descriptors_max: places.into(), ..Occupancy::default() },
             failing: false,
             first: HOME,
@@ -225,6 +229,9 @@ impl Uring {
                     Buffer::Provided { ring: number as u16, id }
                 });
             }
+            Op::Peer => {
+                self.peers.insert(token, peer::address(completion.result));
+            }
             Op::Shutdown | Op::Cancel | Op::Poll => {}
         }
         Some(completion)
@@ -318,6 +325,16 @@ impl Ring for Uring {
     fn close(&mut self, descriptor: Descriptor, token: Token) {
         let entry = opcode::Close::new(types::Fixed(descriptor.place())).build();
         self.push(descriptor, &entry, token);
+    }
+
+    fn ask_peer(&mut self, descriptor: Descriptor, token: Token) -> bool {
+        let entry = opcode::FixedFdInstall::new(types::Fixed(descriptor.place()), 0).build();
+        self.push(descriptor, &entry, token);
+        true
+    }
+
+    fn take_peer(&mut self, token: Token) -> Option<SocketAddr> {
+        self.peers.remove(&token).flatten()
     }
 
     fn cancel(&mut self, descriptor: Descriptor, target: Token) {

@@ -1,6 +1,7 @@
 //! Puts the parts together: router, shards, HTTP service; runs them, drains them.
 
 mod embedded;
+mod inquiries;
 mod listen;
 mod memory;
 mod metrics;
@@ -16,10 +17,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use roost_gateway::{
-    auth::Keys,
+    auth::{Keys, OperatorToken},
     config::{AuthKind, BackendKind, Config},
     conn::{Backend, Rate, Rates, Rules},
-    http::{self, Accounts, Calls, HttpConfig, HttpService, Services, Waiting, WebSocketAddress},
+    http::{self, Accounts, Calls, HttpConfig, HttpService, Operators, Services, Waiting, WebSocketAddress},
     limits,
     mailbox::{self, Receiver, Sender},
     rates::{Limits, Setting},
@@ -34,6 +35,7 @@ use signal_hook::{
 };
 
 use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink, TokensRefused};
+use inquiries::Inquiries;
 use memory::Memory;
 use metrics::{Density, Sources};
 
@@ -69,6 +71,7 @@ pub fn start(config: &Config) -> Result<Running> {
     fs::create_dir_all(&config.data)
         .with_context(|| format!("{}: the data folder cannot be made (--data)", config.data.display()))?;
     let keys = Keys::load(&config.data, config.jwt_key_file.as_deref())?;
+    let operator = OperatorToken::load(&config.data, config.operator_token_file.as_deref())?;
 
     let (mailboxes, receivers): (Vec<_>, Vec<_>) = (0..config.shards)
         .map(|_| mailbox::mailbox(limits::MAILBOX_EFFECTS_MAX))
@@ -103,6 +106,10 @@ pub fn start(config: &Config) -> Result<Running> {
             .as_ref()
             .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
         calls: router.as_ref().map(|router| Calls::new(Arc::new(RouterUplink(router.handle())), waiting)),
+        operators: Some(Operators {
+            token: operator,
+            connections: Arc::new(Inquiries { shared: Arc::clone(&fleet.shared), shards: mailboxes.clone() }),
+        }),
         metrics: Arc::new(metrics::registry(Sources {
             density: density.clone(),
             shared: Arc::clone(&fleet.shared),

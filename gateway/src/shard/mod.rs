@@ -8,6 +8,7 @@ mod busy;
 mod company;
 mod effects;
 mod input;
+mod inquiry;
 mod life;
 mod outboxes;
 mod probe;
@@ -37,6 +38,8 @@ use crate::{
     timers::{Clock, Sweep, Tick},
 };
 use company::Company;
+use inquiry::Look;
+pub use inquiry::{Answer, Desk, Found, Inquiry};
 use outboxes::Outboxes;
 use probe::Probe;
 use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot};
@@ -59,6 +62,8 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// Connections of the process that were let in, until they are closed; those being refused are not among them.
     pub connections: AtomicU64,
+    /// What an operator wants to know.
+    pub desk: Desk,
 }
 
 /// What a shard is made of.
@@ -90,6 +95,9 @@ pub struct Shard<R> {
     outboxes: Outboxes,
     company: Company,
     probe: Probe,
+    /// Of [`Shared::desk`].
+    inquiries_seen: u64,
+    look: Option<Look>,
     clock: Clock,
     now: Tick,
     /// The same in a finer unit, for what connections may send.
@@ -128,6 +136,8 @@ impl<R: Ring> Shard<R> {
             outboxes: Outboxes::default(),
             company: Company::default(),
             probe: Probe::default(),
+            inquiries_seen: 0,
+            look: None,
             clock: Clock::new(Instant::now()),
             now: Tick::default(),
             moment: Moment::default(),
@@ -183,6 +193,7 @@ impl<R: Ring> Shard<R> {
         }
         self.take_effects();
         self.offer_backlog();
+        self.inquire();
         if self.parts.shared.draining.load(Ordering::Relaxed) {
             self.drain();
         }
@@ -220,7 +231,7 @@ impl<R: Ring> Shard<R> {
     /// and not beyond the next slice of the sweep, nor beyond the time of an outbox that waits.
     fn sleep(&self, now: Instant) -> Duration {
         let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
-        if draining || !self.thirsty.is_empty() || !self.parts.mailbox.may_sleep() {
+        if draining || self.is_looking() || !self.thirsty.is_empty() || !self.parts.mailbox.may_sleep() {
             return Duration::ZERO;
         }
         let age = self.clock.age(now);
@@ -243,6 +254,8 @@ impl<R: Ring> Shard<R> {
             Some(Op::Send) if self.slab.holds(slot, generation) => self.sent(slot, completion),
             Some(Op::Shutdown) if self.slab.holds(slot, generation) => self.shut(slot),
             Some(Op::Close) if self.slab.holds(slot, generation) => self.closed(slot),
+            // The one who was asked about may be gone: the address is taken all the same.
+            Some(Op::Peer) => self.told_peer(completion.token),
             // A cancellation shows in the completion it causes; a wake-up in the mailbox.
             _ => {
                 if let Some(buffer) = completion.buffer {
@@ -263,7 +276,8 @@ impl<R: Ring> Shard<R> {
             return;
         };
         let admitted = self.admit();
-        let Ok((slot, _)) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now)) else {
+        let since_s = (self.now_ms / 1_000) as u32;
+        let Ok((slot, _)) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now, since_s)) else {
             // No memory for a slot. The close is named by none, so that its completion moves nobody.
             if admitted {
                 self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);

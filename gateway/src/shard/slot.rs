@@ -87,6 +87,8 @@ pub struct Slot {
     pub outbox: u32,
     /// When a byte last came; while `conn` is in its handshake, when it was accepted; from `Flushing` on, since when.
     pub heard: Tick,
+    /// The age of the shard when it was accepted, seconds.
+    pub since_s: u32,
     /// Its way out.
     pub life: Life,
     /// Reads or receives in the tick of `heard`.
@@ -97,8 +99,8 @@ pub struct Slot {
 
 impl Slot {
     /// A connection that was just accepted.
-    pub fn accepted(descriptor: Descriptor, full: bool, now: Tick) -> Self {
-        Self { conn: Conn::accepted(full), descriptor, heard: now, ..Self::default() }
+    pub fn accepted(descriptor: Descriptor, full: bool, now: Tick, since_s: u32) -> Self {
+        Self { conn: Conn::accepted(full), descriptor, heard: now, since_s, ..Self::default() }
     }
 }
 
@@ -109,6 +111,7 @@ impl Default for Slot {
             descriptor: Descriptor::new(0, 0),
             outbox: NO_OUTBOX,
             heard: Tick::default(),
+            since_s: 0,
             life: Life::Live,
             reads: 0,
             flags: Flags::default(),

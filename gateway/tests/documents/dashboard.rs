@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::read;
 
-/// Functions and aggregations of PromQL that the dashboard uses; each stands before a parenthesis or a `by`.
+/// Functions and aggregations of `PromQL` that the dashboard uses; each stands before a parenthesis or a `by`.
 const FUNCTIONS: [&str; 8] =
     ["count", "histogram_quantile", "label_values", "max", "min", "rate", "sum", "time"];
 /// What Prometheus itself adds to each sample it scrapes.
@@ -30,7 +30,7 @@ struct Named {
     labels: BTreeSet<String>,
 }
 
-/// Reads the part of PromQL that the dashboard is written in; anything else in it is an error.
+/// Reads the part of `PromQL` that the dashboard is written in; anything else in it is an error.
 fn named(expression: &str) -> Named {
     let mut found = Named::default();
     let mut rest = expression;

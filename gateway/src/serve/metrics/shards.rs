@@ -81,11 +81,11 @@ impl Shards {
     }
 
     fn encode_sums(&self, writer: &mut Writer<'_>) -> Encoded {
-        let statuses = REFUSAL_STATUSES.iter().map(number);
+        let statuses = REFUSAL_STATUSES.into_iter().map(number);
         writer.by(&f::REFUSED, self.by_name(statuses, |stats| &stats.refused))?;
-        let codes = CLOSE_CODES.iter().map(number);
+        let codes = CLOSE_CODES.into_iter().map(number);
         writer.by(&f::CLOSED, self.by_name(codes, |stats| &stats.closed))?;
-        let codes = PEER_CLOSE_CODES.iter().map(number);
+        let codes = PEER_CLOSE_CODES.into_iter().map(number);
         writer.by(&f::CLOSED_BY_PEER, self.by_name(codes, |stats| &stats.closed_by_peer))?;
         let kinds = RATE_LIMITED.iter().map(ToString::to_string);
         writer.by(&f::RATE_LIMITED, self.by_name(kinds, |stats| &stats.rate_limited))?;
@@ -101,7 +101,7 @@ impl Shards {
 }
 
 /// A status or a close code as a label.
-fn number(number: &u16) -> String {
+fn number(number: u16) -> String {
     match number {
         0 => "other".to_owned(),
         // RFC 6455 section 7.1.5: it stands for none.
