@@ -148,4 +148,6 @@ fn the_figures_of_operators_are_the_metrics() {
         text.lines().filter(|line| line.starts_with("# TYPE")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(names(&figures), names(&metrics));
+    let (status, page) = get(&gateway, "/admin", "");
+    assert!(status == 200 && page.contains("admin.js") && !page.contains(&token(&gateway)));
 }

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::Refusal;
 use super::caller::bearer;
 use super::routes::{self, Shared};
-use super::{contract, openapi};
+use super::{contract, openapi, page};
 use crate::auth::OperatorToken;
 
 /// What [`Connections::of_user`] returns; `None` where a shard did not answer in time.
@@ -136,4 +136,13 @@ pub(super) async fn connections(
     (status = 401, response = Refusal)))]
 pub(super) async fn figures(_: Operator, State(shared): State<Arc<Shared>>) -> Response {
     routes::metrics_text(&shared)
+}
+
+/// `GET /admin`: the page, which has no figures and no secrets of its own.
+pub(super) async fn admin(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    shared.operators()?;
+    Ok(page::admin(&shared, &headers))
 }

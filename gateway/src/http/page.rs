@@ -39,6 +39,11 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset!("history.js", SCRIPT),
         asset!("view.js", SCRIPT),
         asset!("wire.js", SCRIPT),
+        asset!("admin.html", HTML),
+        asset!("admin.css", STYLE),
+        asset!("admin.js", SCRIPT),
+        asset!("figures.js", SCRIPT),
+        asset!("panels.js", SCRIPT),
     ]
 });
 
@@ -53,6 +58,11 @@ impl Asset {
 /// `GET /`.
 pub(super) async fn index(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     serve("index.html", &shared, &headers)
+}
+
+/// The operators' page.
+pub(super) fn admin(shared: &Shared, headers: &HeaderMap) -> Response {
+    serve("admin.html", shared, headers)
 }
 
 /// `GET /{asset}`.

@@ -136,6 +136,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .route("/v1/config", get(config))
         .route("/v1/ws", any(sessions))
+        .route("/admin", get(operators::admin))
         .route("/", get(page::index))
         .route("/{asset}", get(page::asset))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "There is nothing here."))

@@ -12,12 +12,20 @@ use anyhow::{Context, Result, bail, ensure};
 use fantoccini::wd::WindowHandle;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::DEADLINE;
 
+mod admin;
+
 const INSTALL: &str = "install them: apt-get install -y chromium chromium-driver";
+
+/// Whether the pictures of the documentation are taken anew.
+pub fn pictures_are_wanted() -> bool {
+    std::env::var_os("ROOST_SCREENSHOTS").is_some_and(|wanted| wanted == "1")
+}
 
 /// A chromedriver process and, in its process group, its browsers.
 pub struct Driver {
@@ -26,10 +34,21 @@ pub struct Driver {
 }
 
 /// What kind of screen a browser shows the page on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     DesktopLight,
+    WideLight,
     PhoneDark,
+}
+
+/// What a page has written where somebody may read it later.
+#[derive(Debug, Deserialize)]
+pub struct Kept {
+    pub url: String,
+    /// Of this tab, until it is closed.
+    pub tab: String,
+    /// Of the browser, for ever, and cookies.
+    pub local: String,
 }
 
 /// One browser with a profile of its own.
@@ -91,6 +110,7 @@ impl Driver {
         let mut options = json!({});
         match look {
             Look::DesktopLight => arguments.push("--window-size=1180,900".to_owned()),
+            Look::WideLight => arguments.push("--window-size=1500,1000".to_owned()),
             Look::PhoneDark => {
                 // 0 is dark in Chromium's settings.
                 arguments.push("--blink-settings=preferredColorScheme=0".to_owned());
@@ -178,6 +198,67 @@ impl Browser {
     pub async fn shows(&self, css: &str, part: &str) -> Result<()> {
         let what = format!("{css} shows {part:?}");
         self.until(&what, || self.text(css), |text| text.contains(part)).await.map(drop)
+    }
+
+    /// Waits until such an element shows this text and nothing else.
+    pub async fn shows_exactly(&self, css: &str, text: &str) -> Result<()> {
+        self.until(&format!("{css} shows exactly {text:?}"), || self.text(css), |seen| seen == text)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until such an element shows something else than this.
+    pub async fn changes_from(&self, css: &str, text: &str) -> Result<()> {
+        let is_other = |seen: &String| !seen.is_empty() && seen != text;
+        self.until(&format!("{css} shows something else than {text:?}"), || self.text(css), is_other)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until there are so many of such elements.
+    pub async fn counts(&self, css: &str, count: u64) -> Result<()> {
+        let script = "return document.querySelectorAll(arguments[0]).length";
+        let found = || async { Ok(self.client.execute(script, vec![json!(css)]).await?.as_u64()) };
+        self.until(&format!("{count} of {css}"), found, |found| *found == Some(count)).await.map(drop)
+    }
+
+    /// Waits until a curve has so many points.
+    pub async fn waits_for_curve(&self, css: &str, points: usize) -> Result<()> {
+        let script = "return document.querySelector(arguments[0])?.getAttribute('d') ?? ''";
+        let curve = || async { Ok(self.client.execute(script, vec![json!(css)]).await?.to_string()) };
+        self.until(&format!("{points} points in {css}"), curve, |d| d.matches('L').count() >= points)
+            .await
+            .map(drop)
+    }
+
+    /// A computed style of the first such element.
+    pub async fn computed(&self, css: &str, property: &str) -> Result<String> {
+        let script =
+            "return getComputedStyle(document.querySelector(arguments[0])).getPropertyValue(arguments[1])";
+        let value = self.client.execute(script, vec![json!(css), json!(property)]).await?;
+        Ok(value.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The page is not wider than its window: nobody has to scroll to the side.
+    pub async fn fits_its_window(&self) -> Result<()> {
+        let script = "return [document.documentElement.scrollWidth, window.innerWidth]";
+        let (page, window): (u64, u64) = serde_json::from_value(self.client.execute(script, vec![]).await?)?;
+        ensure!(page <= window, "the page is {page} wide, its window {window}");
+        Ok(())
+    }
+
+    /// What the page has written where somebody may read it later.
+    pub async fn everything_kept(&self) -> Result<Kept> {
+        let script = "return { url: location.href + document.referrer,
+            tab: JSON.stringify(sessionStorage), local: JSON.stringify(localStorage) + document.cookie }";
+        Ok(serde_json::from_value(self.client.execute(script, vec![]).await?)?)
+    }
+
+    /// Fills a field.
+    pub async fn fill(&self, css: &str, value: &str) -> Result<()> {
+        let field = self.client.wait().at_most(DEADLINE).for_element(Locator::Css(css)).await?;
+        field.clear().await?;
+        Ok(field.send_keys(value).await?)
     }
 
     /// Fills the card for signing in, on one of its tabs, and sends it.
@@ -289,9 +370,17 @@ impl Browser {
             .map(drop)
     }
 
+    /// As [`Self::picture`], of the whole page, however long it is.
+    pub async fn picture_whole(&self, name: &str) -> Result<()> {
+        let size = "return [window.innerWidth, document.documentElement.scrollHeight]";
+        let (width, height): (u32, u32) = serde_json::from_value(self.client.execute(size, vec![]).await?)?;
+        self.client.set_window_size(width, height + 150).await?;
+        self.picture(name).await
+    }
+
     /// Takes a picture for the documentation, where that is asked for.
     pub async fn picture(&self, name: &str) -> Result<()> {
-        if std::env::var_os("ROOST_SCREENSHOTS").is_none_or(|wanted| wanted != "1") {
+        if !pictures_are_wanted() {
             return Ok(());
         }
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/screenshots");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const OPENAPI_SCHEMA: &str = include_str!("data/openapi-3.1.schema.json");
 
 /// Routes of browsers: the page and its parts, and who takes this port for the WebSocket's.
-const UNDOCUMENTED: [&str; 5] = ["/", "/openapi.json", "/v1/config", "/v1/ws", "/{asset}"];
+const UNDOCUMENTED: [&str; 6] = ["/", "/admin", "/openapi.json", "/v1/config", "/v1/ws", "/{asset}"];
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
