@@ -77,6 +77,7 @@ pub const KEPT_LIST_ITEMS: usize = 1_024;
 /// Effects of the router waiting for one shard. Full: the router keeps them, retries, and stops taking requests.
 pub const MAILBOX_EFFECTS_MAX: usize = 16_384;
 /// Effects a shard takes from its mailbox in one turn, so that sockets are served in between.
+/// More: the rest waits in the mailbox for the next turn.
 pub const EFFECTS_PER_TURN_MAX: usize = 1_024;
 /// Requests a shard holds while the router's queue is full. The connections they came from are not read meanwhile;
 /// full: a connection that adds to it is closed with 1013 (try again later).
@@ -90,7 +91,7 @@ pub const EVENT_WAIT_MS: u64 = 100;
 pub const WAIT_GRID_MS: u64 = 10;
 /// A shard that takes so many effects in a tick is crowded in the next.
 pub const CROWDED_EFFECTS: u32 = 20_000;
-/// Bytes of an outbox that do not wait for company any more.
+/// Bytes of an outbox that do not wait for company any more. More: they leave at once.
 pub const WAITING_BYTES_MAX: usize = 16 * 1_024;
 
 /// Connections of a user that a shard names to an operator who asks for them. More: the answer says so. Each takes a file descriptor of
@@ -113,13 +114,14 @@ pub const OUTBOX_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Bytes of partial messages and handshakes one shard holds. Full: the connection that asks for more is closed with 1013.
 pub const ASSEMBLY_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 /// A buffer larger than this is given back to the allocator after use instead of being kept for the next connection.
+/// Larger: its memory is freed.
 pub const KEPT_BUFFER_BYTES_MAX: usize = 64 * 1_024;
 /// Send buffers one shard keeps for reuse. More are given back to the allocator.
 pub const KEPT_BUFFERS_MAX: usize = 256;
 /// Send buffers it keeps from tick to tick, whatever the traffic.
 pub const KEPT_BUFFERS_AT_REST: usize = 16;
 
-/// Seconds in which the tokens of a connection's limit (frames, bytes) may all come back. A larger burst is refused by `rates`.
+/// Seconds in which the tokens of a connection's limit (frames, bytes) may all come back. Longer: such a burst is refused at start by `rates`.
 pub const RATE_BURST_S_MAX: u64 = 9_000;
 
 /// Seconds a client has for its opening handshake. Longer: the connection is closed.
@@ -133,10 +135,11 @@ pub const TICK_S: u64 = 1;
 /// A sweep looks at every slot once in this many ticks.
 pub const SWEEP_TICKS: u64 = 2;
 /// Slots a sweep (or a drain) looks at in one turn. A sweep that is due for more goes on in the next turn.
+/// More: the next turn goes on.
 pub const SWEEP_SLOTS_PER_TURN_MAX: u32 = 4_096;
 /// Milliseconds between two offers of held requests to a router whose queue is full.
 pub const BACKLOG_RETRY_MS: u64 = 1;
-/// Seconds a drain may take before the process exits with connections still open.
+/// Seconds a drain may take before the process exits with connections still open. Longer: they are cut, and counted in the log.
 pub const DRAIN_S_MAX: u64 = 10;
 /// The window of reconnect times a draining gateway tells its clients, in milliseconds.
 pub const GO_AWAY_RECONNECT_MS: (u32, u32) = (0, 5_000);
@@ -154,9 +157,10 @@ pub const ADDRESS_S_MAX: u64 = 5;
 /// Milliseconds between two tries for it.
 pub const ADDRESS_RETRY_MS: u64 = 20;
 
-/// Largest `--max-message-bytes`: a length the frame decoder, the pools and a `u32` all hold.
+/// Largest `--max-message-bytes`: a length the frame decoder, the pools and a `u32` all hold. Larger: refused at start.
 pub const MESSAGE_BYTES_CEILING: u64 = 64 * 1_024 * 1_024;
 /// Bytes of a Send in JSON around its payload: field names, numbers of full length, spaces of a kind printer.
+/// Longer: a Send with the largest payload is closed with 1009.
 pub const SEND_ENVELOPE_BYTES_MAX: u64 = 512;
 
 /// The largest payload that fits a message of `message_bytes` in either encoding; JSON writes it as base64, four
@@ -166,13 +170,15 @@ pub const fn payload_bytes_max(message_bytes: u64) -> u32 {
     if bytes < u32::MAX as u64 { bytes as u32 } else { u32::MAX }
 }
 
-/// Days for which anything can be kept by number: a century.
+/// Days for which anything can be kept by number: a century. More: refused at start.
 pub const DAYS_MAX: u32 = 36_500;
-/// Largest `--group-members-max`: what the router has room for (`GROUP_MEMBERS_CONFIG_MAX` there).
+/// Largest `--group-members-max`: what the router has room for (`GROUP_MEMBERS_CONFIG_MAX` there). More: refused at start.
 pub const GROUP_MEMBERS_CEILING: u32 = 4096;
 /// Largest `--heartbeat-s`: the coarse clock is 16 bits of seconds and must not wrap within the silence we measure.
+/// More: refused at start.
 pub const HEARTBEAT_S_MAX: u32 = 3_600;
 /// Largest `--shards`: a shard number is 16 bits in a session's address; more threads than this help no machine.
+/// More: refused at start.
 pub const SHARDS_MAX: u16 = 256;
 
 const _: () = assert!(

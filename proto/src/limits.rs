@@ -20,12 +20,13 @@ pub const ELEMENT_BYTES: usize = size_of::<crate::v1::Sealed>();
 pub const JSON_ELEMENT_COUNT_MAX: usize = ELEMENT_MEMORY_BYTES_MAX / ELEMENT_BYTES;
 
 /// Length of the reason for a refused frame, bytes: it travels in `Error.message` and must not echo a whole payload.
+/// Longer: it is cut short.
 pub const REASON_BYTES_MAX: usize = 160;
 
-/// Payload of a control frame, bytes (RFC 6455 section 5.5).
+/// Payload of a control frame, bytes (RFC 6455 section 5.5). Longer: close code 1002.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
-/// Reason of a close frame, bytes: a control payload less the code (RFC 6455 section 5.5.1).
+/// Reason of a close frame, bytes: a control payload less the code (RFC 6455 section 5.5.1). Longer: it is cut short.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 
 /// Size of an upgrade request up to and with its empty line, bytes. Past the limit: 431.

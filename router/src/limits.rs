@@ -4,7 +4,7 @@
 /// Partitions of a store at its creation; recorded in it and never changed. Sixteen leave every plausible number of
 /// router threads busy; the message id has room for [`PARTITIONS_MAX`].
 pub const PARTITIONS: u16 = 16;
-/// Partitions a message id can name: ten bits.
+/// Partitions a message id can name: ten bits. More: refused at start.
 pub const PARTITIONS_MAX: u16 = 1 << PARTITION_BITS;
 /// Low bits of a message id that name the partition which gave it.
 pub const PARTITION_BITS: u32 = 10;
@@ -16,7 +16,7 @@ pub const WINDOW_EVENTS_MAX: usize = 256;
 /// Bytes of those events. One larger event passes alone.
 pub const WINDOW_BYTES_MAX: usize = 256 * 1024;
 /// Events that the first Ack of a session can pass which the session was not sent: those of a session before it, that is
-/// a window and the copies of own messages within. An Ack further ahead is clamped.
+/// a window and the copies of own messages within. Further: the Ack is clamped.
 pub const ACK_EVENTS_MAX: u64 = 4096;
 /// Events that answer one call. More: the answer says so, and the client asks again.
 pub const CALL_EVENTS_MAX: usize = 256;
@@ -40,17 +40,17 @@ pub const READ_MESSAGES_MAX: usize = 1024;
 /// A device's identity key: room for any curve, and for hybrids with a post-quantum one. Longer: Error `TOO_LARGE`; so for all
 /// limits of keys.
 pub const IDENTITY_BYTES_MAX: usize = 1024;
-/// A signed prekey: an X25519 and an ML-KEM-1024 public key take 1,600 bytes.
+/// A signed prekey: an X25519 and an ML-KEM-1024 public key take 1,600 bytes. Longer: Error `TOO_LARGE`.
 pub const SIGNED_PREKEY_BYTES_MAX: usize = 2048;
-/// The signature of a prekey.
+/// The signature of a prekey. Longer: Error `TOO_LARGE`.
 pub const SIGNATURE_BYTES_MAX: usize = 1024;
-/// A one-time key.
+/// A one-time key. Longer: Error `TOO_LARGE`.
 pub const ONE_TIME_KEY_BYTES_MAX: usize = 2048;
-/// One-time keys in one frame.
+/// One-time keys in one frame. More: Error `TOO_LARGE`.
 pub const ONE_TIME_KEYS_FRAME_MAX: usize = 256;
-/// One-time keys that are left of a device, those just published included.
+/// One-time keys that are left of a device, those just published included. More: Error `TOO_LARGE`.
 pub const ONE_TIME_KEYS_DEVICE_MAX: usize = 1024;
-/// A client's de-duplication key (`roost.proto`, Send).
+/// A client's de-duplication key (`roost.proto`, Send). Longer: Error MALFORMED.
 pub const CLIENT_ID_BYTES_MAX: usize = 16;
 
 /// Users whose presence one session follows. More in one Watch: Error MALFORMED.
@@ -79,17 +79,18 @@ pub const PAIRS_ASKED_TICK_MAX: usize = 1024;
 /// Pairs that wait, 8 bytes each. More: not asked, as if they did not talk; the client may say Watch again.
 pub const PAIRS_WAITING_MAX: usize = 65_536;
 /// A thread's queue of others' messages that is so full takes no more whispers: the rest is for forwards.
+/// Full: they are dropped and counted.
 pub const QUEUE_WHISPERS_MAX: usize = QUEUE_PEERS_MAX / 2;
 
 /// Members of a group. Full: who would be one more is not added (`TOO_LARGE`).
 pub const GROUP_MEMBERS_MAX: usize = 1024;
 /// A group's name, UTF-8; longer ones are answered `TOO_LARGE`.
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
-/// The most that an operator can make of [`GROUP_MEMBERS_MAX`].
+/// The most that an operator can make of [`GROUP_MEMBERS_MAX`]. More: refused at start.
 pub const GROUP_MEMBERS_CONFIG_MAX: usize = ROSTER_ENTRIES_MAX / 2;
 /// Groups of one user, and times that he was in one and has not had all that he saw. Full: who is added to one more leaves it at once.
 pub const MEMBERSHIPS_MAX: usize = 1024;
-/// The same of one group.
+/// The same of one group. Full: as of [`MEMBERSHIPS_MAX`].
 pub const MEMBERSHIPS_IN_GROUP_MAX: usize = 8;
 /// Members of a group at home in one partition, and those who were and have not had all that they saw. Full: as above.
 pub const ROSTER_ENTRIES_MAX: usize = 8192;
@@ -103,7 +104,7 @@ pub const GROUP_MEMBERS_CACHED_MAX: usize = 65_536;
 pub const ROSTER_ENTRIES_CACHED_MAX: usize = 131_072;
 /// Places of a feed's entries kept in memory, 8 bytes each. More: the rest is read from the store when those are gone.
 pub const FEED_LIVE_MAX: usize = 1024;
-/// Keys of a feed read in one go.
+/// Keys of a feed read in one go. More: with the next look.
 pub const FEED_READ_MAX: usize = 256;
 /// Feeds that wait until it is known which member lacks the oldest entry. Full: the sweep finds them.
 pub const FEEDS_UNWATCHED_MAX: usize = 16_384;
@@ -122,7 +123,7 @@ pub const THROTTLE_PRUNE_MS: u64 = 100;
 
 /// Requests waiting for a router thread. Full: `submit` gives the request back and the shard stops reading.
 pub const QUEUE_REQUESTS_MAX: usize = 8192;
-/// Requests of one batch, that is of one commit.
+/// Requests of one batch, that is of one commit. More: they wait for the next batch.
 pub const BATCH_REQUESTS_MAX: usize = 2048;
 /// Requests that need no write, as a rule, waiting for a router thread besides. Full: likewise.
 pub const QUEUE_READS_MAX: usize = 8192;
@@ -132,7 +133,7 @@ pub const STALL_MS: u64 = 20;
 pub const DEFERRED_MAX: usize = BATCH_REQUESTS_MAX;
 /// Messages between router threads waiting for one of them. Full: the sender keeps them in its outbox on disk.
 pub const QUEUE_PEERS_MAX: usize = 8192;
-/// Forwards read from an outbox and offered to a peer in one go.
+/// Forwards read from an outbox and offered to a peer in one go. More: with the next offer.
 pub const PUMP_FORWARDS_MAX: usize = 256;
 /// Effects a thread holds because shards have no room. More: it takes no requests until they have.
 pub const EFFECTS_HELD_MAX: usize = 65_536;
@@ -140,7 +141,7 @@ pub const EFFECTS_HELD_MAX: usize = 65_536;
 pub const REFILL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions of a partition looked at in one refill; further ones wait for the next.
 pub const REFILL_SESSIONS_MAX: usize = 4096;
-/// Events looked at for one session in one refill.
+/// Events looked at for one session in one refill. More: with the next refill.
 pub const REFILL_EVENTS_MAX: usize = 1024;
 /// Users' records cached by one partition, about 150 bytes each. Full: the half not used for longest is dropped after the
 /// commit and read again when needed.
@@ -164,12 +165,12 @@ pub const RETENTION_DAYS: u32 = 30;
 pub const STATUS_MS: u64 = DAY_MS;
 /// Messages of a page of history, where the client does not say how many.
 pub const HISTORY_MESSAGES: usize = 50;
-/// Messages of a page of history at most: the client asks for the next page.
+/// Messages of a page of history at most: the client asks for the next page. More: asked for with the next page.
 pub const HISTORY_MESSAGES_MAX: usize = 200;
-/// A page of history ends with the message that passes this many bytes.
+/// A page of history ends with the message that passes this many bytes. More: asked for with the next page.
 pub const HISTORY_BYTES_MAX: usize = 128 * 1024;
 /// Sessions of a partition that one Tick looks at for whether their devices are noted as here today: five million in 16 partitions
-/// are passed in five minutes.
+/// are passed in five minutes. More: with the next Tick.
 pub const DAYS_LOOKED_AT_MAX: usize = 1024;
 /// Days between two Ticks after which all sessions are noted anew: a session keeps 5 bits of the day, and the walk may be days behind.
 pub const DAYS_TOLD_APART: u32 = 16;
@@ -178,6 +179,7 @@ pub const DAYS_NOTED_MAX: usize = 64;
 /// Each partition is told at least this often that time passes.
 pub const TICK_MS: u64 = 250;
 /// Keys of a partition that one Tick looks at for what is too old: 64 partitions pass 20 million keys a day.
+/// More: with the next Tick.
 pub const SWEEP_KEYS_MAX: usize = 512;
 /// The rest between two passes over a partition's keys.
 pub const SWEEP_REST_MS: u64 = 60 * 60 * 1000;
@@ -189,16 +191,18 @@ pub const RECOVER_MS: u64 = 250;
 /// A thread looks after its store and its stop flag at least this often.
 pub const IDLE_MS: u64 = TICK_MS;
 /// What a stopping thread gives full shards to take their last effects.
+/// Longer: those effects are lost with their sessions; what they told of is stored.
 pub const STOP_MS_MAX: u64 = 5_000;
 
 /// fjall's block cache; filters and index blocks are kept besides.
 pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// One of fjall's memtables, as fjall counts: 78 bytes a user where 87 are allocated. One for each space takes writes, and a few
 /// more wait to be written out. Small, because millions of users who only connect shall cost no more memory than that.
+/// Full: it is written out.
 pub const STORE_MEMTABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// fjall's threads, which write memtables out and compact. With two, one waits for the other's compaction in a busy loop (fjall 3.1).
 pub const STORE_WORKERS: usize = 1;
-/// fjall's journals, all together.
+/// fjall's journals, all together. Full: memtables are written out, so that the oldest can go.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Torn ends of journals kept beside them, each at most one batch. More: the oldest goes.
 pub const STORE_TORN_FILES_MAX: usize = 3;

@@ -17,12 +17,13 @@ pub const SECRET_BYTES_MIN: usize = 32;
 pub const RSA_MODULUS_BYTES_MIN: usize = 256;
 
 /// How far an issuer's clock may run ahead of ours, in seconds: applied to `nbf` only, an expired token is expired.
+/// Further: the token is not valid yet.
 pub const CLOCK_SKEW_S_MAX: u64 = 30;
 
-/// Largest user number a token may name (`roost.proto`: 1 to 2^63-1).
+/// Largest user number a token may name (`roost.proto`: 1 to 2^63-1). Larger: the token is refused.
 pub const USER_MAX: u64 = i64::MAX as u64;
 
-/// Largest device number a token may name (`roost.proto`: 1 to 2^31-1).
+/// Largest device number a token may name (`roost.proto`: 1 to 2^31-1). Larger: the token is refused.
 pub const DEVICE_MAX: u32 = i32::MAX as u32;
 
 const _: () = assert!(TOKEN_BYTES_MAX > 683 + 2048, "a token signed with a 4,096-bit RSA key fits");

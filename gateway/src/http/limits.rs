@@ -48,6 +48,7 @@ pub const STOP_MS_MAX: u64 = 5_000;
 pub const ACCEPT_RETRY_MS: u64 = 50;
 
 /// Password length in bytes of UTF-8, least and most: OWASP asks for 8, and a bound keeps hashing cheap.
+/// Longer or shorter: answered 400.
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// See [`PASSWORD_BYTES_MIN`].
 pub const PASSWORD_BYTES_MAX: usize = 1024;
@@ -60,7 +61,7 @@ pub const ARGON2_PASSES: u32 = 2;
 pub const ARGON2_LANES: u32 = 1;
 
 /// Most passwords hashed at once, whatever the machine: each takes a core and `ARGON2_MEMORY_KIB`. Half of the cores are
-/// taken where that is less, because the others carry messages.
+/// taken where that is less, because the others carry messages. More: they wait, as many as [`HASHES_WAITING_MAX`].
 pub const HASHES_IN_FLIGHT_MAX: usize = 8;
 
 /// Requests that wait for a hash; the next is answered 503 with Retry-After.

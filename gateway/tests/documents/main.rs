@@ -3,6 +3,7 @@
 //! `ROOST_REGENERATE=1 cargo test -p roost-gateway --test documents` writes the generated ones anew.
 
 mod dashboard;
+mod limits;
 mod metrics;
 mod samples;
 
