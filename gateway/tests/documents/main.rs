@@ -6,6 +6,7 @@ mod dashboard;
 mod limits;
 mod metrics;
 mod samples;
+mod security;
 
 use std::{
     fs,
