@@ -5,6 +5,7 @@
 mod dashboard;
 mod limits;
 mod metrics;
+mod operations;
 mod samples;
 mod security;
 
