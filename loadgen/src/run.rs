@@ -4,9 +4,9 @@ use crate::agent::remote::Agents;
 use crate::ending::Ending;
 use crate::exporter::Exporter;
 use crate::host::threads::{Busiest, Workers};
-use crate::host::{self, Cpu, Network, Reading};
+use crate::host::{self, Cpu, Reading};
 use crate::ledger::Ledger;
-use crate::limits::{DRAIN_QUIET, RING_COMPLETIONS, RING_ENTRIES, STOP_GRACE, WORKER_NAME};
+use crate::limits::{DRAIN_QUIET, STOP_GRACE, WORKER_NAME};
 use crate::meters::{Counters, Meters};
 use crate::net;
 use crate::options::{Kind, Options, Scenario};
@@ -15,18 +15,17 @@ use crate::phantom::limits::STOP_MAX;
 use crate::phantom::{self, Tallies};
 use crate::preflight::{self, attribution};
 use crate::progress::Progress;
-use crate::report::{GroupReport, Latency, PHANTOM_NOTE, Report, Saturation, Scenarios};
-use crate::scenario::{Chat, Echo, Idle};
+use crate::report::Report;
 use crate::schedule::Plan;
-use crate::timeline::{Buckets, Sampler, Stage, histogram_buckets};
-use crate::worker::{self, Phase, Results, Shared};
+use crate::timeline::{Sampler, Stage};
+use crate::worker::{Phase, Results, Shared};
 use anyhow::{Context as _, bail};
 use quanta::Clock;
 use rand::RngExt;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
@@ -34,10 +33,13 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 mod cut;
+mod found;
 mod rounds;
+mod runtime;
 
 pub use cut::EndedEarly;
 pub use rounds::{Round, Storm};
+pub(crate) use runtime::work;
 
 /// How often the phases' conditions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -378,113 +380,4 @@ impl Run {
         }
         Ok((meters, ledger, tallies))
     }
-
-    fn report(&self, measured: &Measured, meters: &Meters, ledger: Ledger, tallies: Tallies) -> Report {
-        let shared = &self.shared;
-        let (options, counters) = (&shared.options.cli, &shared.counters);
-        let connected = counters.connected.load(Relaxed);
-        let drips = if options.scenario == Scenario::HandshakeDrip { shared.plan.odd_clients() } else { 0 };
-        let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
-        let late_share =
-            if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
-        let begun = tallies.attempts.begun.max(1) as f64;
-        let connects_late_share = tallies.attempts.late as f64 / begun;
-        let is_late = late_share > options.lag_share_max || connects_late_share > options.lag_share_max;
-        let network = Network::read().since(&self.before.network);
-        let queue_drops = network.device_drops;
-        let late_by_server = meters.left_late.saturating_sub(meters.late);
-        let saturation = Saturation {
-            late_share,
-            late_by_server,
-            connects_late_share,
-            queue_drops,
-            ..Saturation::default()
-        };
-        let mut report = Report {
-            version: env!("CARGO_PKG_VERSION"),
-            scenario: options.scenario.name(),
-            kind: options.kind.name(),
-            seed: options.seed,
-            clients_target: options.clients,
-            clients_connected: connected,
-            clients_failed: self.clients_failed(options.clients - drips, connected),
-            clients_dropped: counters.dropped.load(Relaxed),
-            reconnects: counters.reconnects.load(Relaxed),
-            connect_per_s: if ramp_s > 0.0 { connected as f64 / ramp_s } else { 0.0 },
-            connect_latency_us: Latency::from(&meters.connect),
-            connects_late: tallies.attempts.late,
-            upgrades_refused: tallies.attempts.refused,
-            accept_wrong: tallies.attempts.accept_wrong,
-            duration_s: measured.duration_s,
-            latency_us: Latency::from(&meters.latency),
-            latency_sent_us: Latency::from(&meters.latency_sent),
-            latency_offline_us: Latency::from(&meters.latency_offline),
-            closed_loop: shared.options.is_closed_loop(),
-            send_rate_per_s: if measured.duration_s > 0.0 {
-                measured.sent as f64 / measured.duration_s
-            } else {
-                0.0
-            },
-            network,
-            generator_cpu_s: measured.generator_cpu_s,
-            generator_lag_us: Latency::from(&meters.lag),
-            generator_write_us: Latency::from(&meters.write),
-            generator_late_share: late_share,
-            generator_saturated: is_late,
-            saturation: saturation.with_cpu(measured.busiest).explained(is_late),
-            errors: meters.errors().to_vec(),
-            host: host::host(),
-            ..Report::default()
-        };
-        if let Some(ground) = &self.ground {
-            report.note = Some(PHANTOM_NOTE);
-            report.tcp_hash_buckets = ground.hash_buckets;
-            report.tcp = Some(tallies.packets);
-        }
-        let mut timeline = shared.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        timeline.close();
-        (report.timeline_interval_s, report.timeline) = (timeline.interval_s(), timeline.points());
-        report.latency_histogram = histogram_buckets(&Buckets::of(&meters.latency.sum()));
-        report.measure(&self.before, &measured.held, connected);
-        report.spend(measured.gateway_cpu);
-        let mut tally = ledger.tally(&shared.plan);
-        // What was planned beyond a run's early end was never due.
-        tally.unanswered =
-            tally.unanswered.saturating_sub(shared.plan.len() as u64 - u64::from(shared.due()));
-        report.count(&tally);
-        if let Some(agents) = &self.agents {
-            report.take_agents(agents.reports());
-        }
-        if !shared.plan.groups.is_empty() {
-            report.group = Some(GroupReport::of(shared, tally.received_in_groups, measured.duration_s));
-        }
-        report.scenarios = Scenarios::of(&shared.options, &shared.plan, counters, meters);
-        if options.scenario == Scenario::Echo {
-            report.messages_unanswered = u64::from(shared.due()).saturating_sub(report.messages_sent);
-        }
-        report
-    }
-}
-
-/// Runs one worker to the end of the run, with a ring of its own, and hands in what it found.
-pub(crate) fn work(
-    shared: Arc<Shared>,
-    number: u32,
-    threads: u32,
-    phase: watch::Receiver<Phase>,
-    results: &mpsc::Sender<io::Result<Results>>,
-) {
-    let mut ring = tokio_uring::uring_builder();
-    // Completions wait for the thread's next system call instead of interrupting it for each.
-    ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun();
-    let scenario = shared.options.cli.scenario;
-    tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
-        let result = match scenario {
-            _ if shared.options.talks() => worker::run::<Chat>(shared, number, threads, phase).await,
-            Scenario::Echo => worker::run::<Echo>(shared, number, threads, phase).await,
-            _ => worker::run::<Idle>(shared, number, threads, phase).await,
-        };
-        // Nobody waits for it any more where the run was given up.
-        let _ = results.send(Ok(result));
-    });
 }
