@@ -35,6 +35,7 @@ pub fn apply(machine: &Machine, plan: &Plan, state: &Path, step: &mut dyn FnMut(
     }
     let folders = missing_folders(state);
     let state = State::open(state, true)?.expect("it was made");
+    check_unmoved(machine, plan)?;
     let mut journal = match state.load()? {
         Some(journal) => {
             journal.check_namespace(machine, &state)?;
@@ -57,6 +58,17 @@ pub fn apply(machine: &Machine, plan: &Plan, state: &Path, step: &mut dyn FnMut(
     Ok(outcome)
 }
 
+/// The plan was made before the lock was held: another apply, or anybody, may have raised a value since.
+fn check_unmoved(machine: &Machine, plan: &Plan) -> Result<(), Error> {
+    for write in &plan.writes {
+        let path = machine.path_to_write(&write.file)?;
+        if store::save(&path)? != write.saved {
+            return Err(Error::Moved { path });
+        }
+    }
+    Ok(())
+}
+
 fn carry_out(
     machine: &Machine,
     write: &Write,
@@ -64,7 +76,8 @@ fn carry_out(
     step: &mut dyn FnMut(),
 ) -> Result<(), Error> {
     let path = machine.path(&write.file);
-    if write.kernel {
+    // A file of the kernel takes a value in one call; one of a copy is replaced in whole, as any other.
+    if write.kernel && machine.is_live() {
         return store::write_kernel(&path, &write.after);
     }
     for folder in folders.iter().filter(|folder| write.file.starts_with(&format!("{folder}/"))) {
@@ -119,8 +132,9 @@ pub fn rollback(machine: &Machine, state: &Path, force: bool) -> Result<Outcome,
 
 /// Brings one file back; tells whether there was anything to do.
 fn bring_back(machine: &Machine, changed: &Changed, force: bool) -> Result<bool, String> {
-    let path = machine.path(&changed.file);
-    if !changed.kernel {
+    let path = machine.path_to_write(&changed.file).map_err(|error| error.to_string())?;
+    let is_kernels = changed.kernel && machine.is_live();
+    if !is_kernels {
         store::remove(&store::unfinished(&path)).map_err(|error| error.to_string())?;
     }
     let now = match machine.read(&changed.file) {
@@ -139,13 +153,12 @@ fn bring_back(machine: &Machine, changed: &Changed, force: bool) -> Result<bool,
             changed.file
         ));
     }
-    let done = match (&changed.before, changed.kernel) {
+    let done = match (&changed.before, is_kernels) {
         (None, _) => store::remove(&path),
-        (Some(_), true) if now.is_none() => return Err(format!("{} is not there any more", changed.file)),
-        (Some(before), true) if machine.is_live() => {
-            store::write_kernel(&path, &(chosen(&before.text) + "\n"))
+        (Some(_), _) if changed.kernel && now.is_none() => {
+            return Err(format!("{} is not there any more", changed.file));
         }
-        (Some(before), true) => store::write_kernel(&path, &before.text),
+        (Some(before), true) => store::write_kernel(&path, &(chosen(&before.text) + "\n")),
         (Some(before), false) => store::replace(&path, &before.text, Some(before), &mut || {}),
     };
     done.map(|()| true).map_err(|error| error.to_string())

@@ -9,6 +9,7 @@ use crate::{
     apply::{self, Outcome},
     check::{check, first_limit},
     demand::Demand,
+    error::Usage,
     explain::{self, Answer},
     machine::Machine,
     options::{Command, Common, Options, Place},
@@ -96,7 +97,7 @@ impl<'a> Session<'a> {
         if let Some(pid) = common.pid
             && !machine.path(format!("/proc/{pid}")).exists()
         {
-            bail!("--pid {pid}: there is no such process");
+            bail!(Usage(format!("--pid {pid}: there is no such process")));
         }
         Ok(Self { common, machine, demand: common.demand() })
     }
@@ -255,7 +256,7 @@ fn reload(done: &[String]) -> String {
 
 fn check_root(machine: &Machine) -> anyhow::Result<()> {
     if !machine.path("/proc").is_dir() {
-        bail!("--root {}: there is no proc in it", machine.root().display());
+        bail!(Usage(format!("--root {}: there is no proc in it", machine.root().display())));
     }
     Ok(())
 }

@@ -23,6 +23,20 @@ pub enum Error {
         /// What it is.
         is: &'static str,
     },
+    /// A folder on the way to a file of a copy leads somewhere else.
+    #[error("{} leads out of --root {}: nothing was changed there", path.display(), root.display())]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// The folder that it has to be below.
+        root: PathBuf,
+    },
+    /// A file is not what it was when the plan was made.
+    #[error("{} was changed while the plan was made: nothing was written, run it again", path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+    },
     /// The journal cannot be understood.
     #[error("{} is no journal of this tool ({why}): bring back by hand what it names, then remove it", path.display())]
     Journal {
@@ -48,6 +62,11 @@ pub enum Error {
         ours: String,
     },
 }
+
+/// What was asked for cannot be: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 impl Error {
     /// Wraps what the system said.

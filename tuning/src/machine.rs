@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{limits, probe::RingProbe};
+use crate::{error::Error, limits, probe::RingProbe};
 
 /// `CAP_IPC_LOCK`, `capabilities(7)`: memory of rings is not charged to the user.
 const CAP_IPC_LOCK: u64 = 1 << 14;
@@ -71,6 +71,20 @@ impl Machine {
     pub fn path(&self, file: impl AsRef<Path>) -> PathBuf {
         let file = file.as_ref();
         self.root.join(file.strip_prefix("/").unwrap_or(file))
+    }
+
+    /// The same, to be written: of a copy of a machine no link may lead out of it.
+    ///
+    /// # Errors
+    /// It does lead out.
+    pub fn path_to_write(&self, file: impl AsRef<Path>) -> Result<PathBuf, Error> {
+        let path = self.path(file);
+        let folders = path.ancestors().skip(1);
+        let there = folders.map(fs::canonicalize).find_map(Result::ok);
+        if there.is_none_or(|folder| folder.starts_with(&self.root)) {
+            return Ok(path);
+        }
+        Err(Error::Outside { path, root: self.root.clone() })
     }
 
     /// Reads a file named from `/`, up to [`limits::FILE_BYTES_MAX`].
@@ -198,9 +212,10 @@ pub fn sysctl_file(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name.replace('.', "/"))
 }
 
-/// All the words of `text` as numbers; `None` if one is not.
+/// All the words of `text` as numbers; `None` if one is not, or there is none.
 pub fn numbers(text: &str) -> Option<Vec<u64>> {
-    text.split_whitespace().map(|word| word.parse().ok()).collect()
+    let numbers: Option<Vec<u64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    numbers.filter(|numbers| !numbers.is_empty())
 }
 
 fn read(file: &Path) -> Reading {

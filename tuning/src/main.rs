@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use roost_tuning::{commands, options::Options};
+use roost_tuning::{commands, error::Usage, options::Options};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,7 +14,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("roost-tune: {error:#}");
-            ExitCode::from(commands::EXIT_SHORT)
+            let is_usage = error.is::<Usage>();
+            ExitCode::from(if is_usage { commands::EXIT_USAGE } else { commands::EXIT_SHORT })
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn plan(machine: &Machine, findings: &[Finding], scopes: &[Scope]) -> Result
 
 impl Plan {
     fn add(&mut self, machine: &Machine, file: &str, after: String, kernel: bool) -> Result<(), Error> {
-        let saved = store::save(&machine.path(file))?;
+        let saved = store::save(&machine.path_to_write(file)?)?;
         let before = saved.as_ref().map(|saved| saved.text.clone());
         if before.as_ref() == Some(&after) {
             return Ok(());
@@ -132,7 +132,8 @@ impl Config {
         if new.is_empty() {
             return Ok(());
         }
-        let text = store::save(&machine.path(self.file))?.map_or_else(String::new, |saved| saved.text);
+        let text =
+            store::save(&machine.path_to_write(self.file)?)?.map_or_else(String::new, |saved| saved.text);
         let mut lines = Lines::parse(self.syntax, &text);
         if self.syntax == Syntax::Unit
             && text.lines().any(|line| line.starts_with('[') && line.trim() != "[Service]")

@@ -17,6 +17,9 @@ pub const OPERATIONS: &[(&str, u8)] = &[
     ("ASYNC_CANCEL", opcode::AsyncCancel::CODE),
 ];
 
+/// Operations the gateway can do without (Linux 6.8): by this one operators are told the address of a peer.
+pub const OPTIONAL: &[(&str, u8)] = &[("FIXED_FD_INSTALL", opcode::FixedFdInstall::CODE)];
+
 /// What the kernel said when it refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -39,6 +42,8 @@ pub struct RingProbe {
     pub setup: Result<(), Refusal>,
     /// Operations and features that are missing, by name.
     pub missing: Vec<&'static str>,
+    /// Those of [`OPTIONAL`] that are missing.
+    pub without: Vec<&'static str>,
     /// Whether a table of [`limits::RING_PLACES`] direct descriptors is accepted, or what the kernel said.
     pub table: Result<(), Refusal>,
 }
@@ -57,21 +62,26 @@ impl RingProbe {
             Ok(ring) => ring,
             Err(error) => {
                 let refusal = Refusal::from(error);
-                return Self { setup: Err(refusal.clone()), missing: Vec::new(), table: Err(refusal) };
+                let setup = Err(refusal.clone());
+                return Self { setup, missing: Vec::new(), without: Vec::new(), table: Err(refusal) };
             }
         };
         let table = ring.submitter().register_files_sparse(limits::RING_PLACES as u32);
-        Self { setup: Ok(()), missing: missing(&ring), table: table.map_err(Refusal::from) }
+        let (missing, without) = missing(&ring);
+        Self { setup: Ok(()), missing, without, table: table.map_err(Refusal::from) }
     }
 }
 
 /// Multishot poll, receive and accept have no bit of their own; they are older than `DEFER_TASKRUN` (6.1), without which
 /// no ring opens here.
-fn missing(ring: &IoUring) -> Vec<&'static str> {
+fn missing(ring: &IoUring) -> (Vec<&'static str>, Vec<&'static str>) {
     let mut probe = Probe::new();
     let asked = ring.submitter().register_probe(&mut probe).is_ok();
-    let operations = OPERATIONS.iter().filter(|(_, code)| !asked || !probe.is_supported(*code));
-    let mut missing: Vec<&str> = operations.map(|(name, _)| *name).collect();
+    let missing_of = |operations: &[(&'static str, u8)]| -> Vec<&'static str> {
+        let missing = operations.iter().filter(|(_, code)| !asked || !probe.is_supported(*code));
+        missing.map(|(name, _)| *name).collect()
+    };
+    let mut missing = missing_of(OPERATIONS);
     let features = ring.params();
     if !features.is_feature_nodrop() {
         missing.push("FEAT_NODROP");
@@ -79,5 +89,5 @@ fn missing(ring: &IoUring) -> Vec<&'static str> {
     if !features.is_feature_ext_arg() {
         missing.push("FEAT_EXT_ARG");
     }
-    missing
+    (missing, missing_of(OPTIONAL))
 }

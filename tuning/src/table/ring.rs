@@ -59,7 +59,8 @@ pub const SETTINGS: &[Setting] = &[
         stops: true,
         scope: Scope::Host,
         rule: Rule::Judged(|machine, demand| probed(machine, demand, operations)),
-        needs: "ACCEPT, POLL_ADD, RECV, SEND, SHUTDOWN, CLOSE, ASYNC_CANCEL; FEAT_NODROP, FEAT_EXT_ARG",
+        needs: "ACCEPT, POLL_ADD, RECV, SEND, SHUTDOWN, CLOSE, ASYNC_CANCEL; FEAT_NODROP, FEAT_EXT_ARG; without FIXED_FD_INSTALL (6.8) operators are \
+                not told the address of a peer",
         why: "All the gateway submits, asked of the kernel one by one (IORING_REGISTER_PROBE).",
         cost: "A newer kernel.",
         source: "man 2 io_uring_register; man 2 io_uring_enter",
@@ -142,7 +143,10 @@ fn operations(probe: &RingProbe) -> Judgement {
     let all = format!("all {}", OPERATIONS.len());
     match &probe.setup {
         Err(refusal) => refused(refusal, &all),
-        Ok(()) if probe.missing.is_empty() => Judgement::ok(&all, &all),
+        Ok(()) if probe.missing.is_empty() && probe.without.is_empty() => Judgement::ok(&all, &all),
+        Ok(()) if probe.missing.is_empty() => {
+            Judgement::ok(format!("{all}, without {}", probe.without.join(", ")), &all)
+        }
         Ok(()) => {
             let said = format!("without {}", probe.missing.join(", "));
             refused(&Refusal { said, for_memory: false }, &all)

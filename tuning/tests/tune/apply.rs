@@ -150,6 +150,35 @@ fn left_alone(step: &mut dyn FnMut(), machine: &Machine, plan: &plan::Plan) {
 }
 
 #[test]
+fn a_plan_that_somebody_overtook_is_not_carried_out() {
+    let tree = Tree::stock();
+    let machine = Machine::at(tree.root());
+    let plan = plan::plan(&machine, &check(&machine, &Demand::gateway(1_000_000)), &[]).expect("a plan");
+    tree.write("proc/sys/net/core/somaxconn", "1000000\n");
+    let before = tree.snapshot();
+    let state = tree.root().join("state");
+    let error = apply::apply(&machine, &plan, &state, &mut || {}).expect_err("it would lower a value");
+    assert!(error.to_string().contains("somaxconn was changed while the plan was made"), "{error}");
+    fs::remove_dir(&state).expect("nothing is in it");
+    assert_eq!(tree.snapshot(), before);
+}
+
+#[test]
+fn no_link_leads_out_of_a_copy() {
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let outside = elsewhere.path().join("somaxconn");
+    fs::write(&outside, "128\n").expect("written");
+    let tree = Tree::stock();
+    let folder = tree.root().join("proc/sys/net/core");
+    fs::remove_dir_all(&folder).expect("removed");
+    symlink(elsewhere.path(), &folder).expect("linked");
+    let applied = tree.tune("apply", &["--connections", "1M"]);
+    assert_eq!(applied.code, 1, "{applied:?}");
+    assert!(applied.stderr.contains("leads out of --root"), "{applied:?}");
+    assert_eq!(fs::read_to_string(&outside).expect("there"), "128\n");
+}
+
+#[test]
 fn what_somebody_else_changed_is_left_unless_forced() {
     let tree = Tree::stock();
     let before = tree.snapshot();
