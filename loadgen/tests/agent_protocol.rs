@@ -12,6 +12,7 @@ use common::{echo_server, loadgen};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use roost_loadgen::agent::channel::{self, Receiver, Secret, Sender};
+use roost_loadgen::agent::limits::STRANGERS_MAX;
 use roost_loadgen::agent::protocol::{FromAgent, Job, Own, Proof, Step, ToAgent, VERSION};
 use roost_loadgen::meters::COUNTERS;
 use roost_loadgen::options::Options;
@@ -19,6 +20,7 @@ use roost_loadgen::schedule::Plan;
 use roost_loadgen::tools::Program;
 use serde::ser::{Serialize, SerializeTuple as _, Serializer};
 use serde_json::{Value, json};
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
@@ -152,6 +154,45 @@ fn jobs_that_cannot_be_are_refused_in_a_sentence() {
         agent.wait_until_said(reason);
     }
     assert_usable(&agent, &file);
+}
+
+#[test]
+fn connections_that_say_nothing_keep_no_coordinator_out() {
+    let (_folder, file) = secret(SECRET);
+    let agent = Agent::start("127.0.0.1:0", &file, &[]);
+    let connect = || TcpStream::connect(agent.address).expect("it listens");
+    let mut silent: Vec<_> = (0..STRANGERS_MAX).map(|_| connect()).collect();
+    // A busy agent answers, too: it is in the way of nobody who knows the secret.
+    let (sender, receiver) = call(agent.address, VERSION);
+    let mut byte = [0];
+    silent[0].set_read_timeout(Some(agents::PATIENCE)).expect("a socket");
+    assert_eq!(silent[0].read(&mut byte).expect("closed"), 0);
+    agent.wait_until_said("it was silent, and others needed its place");
+    // Who has shown that it knows the secret stays, however many come after it.
+    silent.extend((0..2 * STRANGERS_MAX).map(|_| connect()));
+    sender.send(&job(&["echo", "--no-such-flag"], 0, 1)).expect("sent");
+    sender.hang_up();
+    drop(receiver);
+    assert_usable(&agent, &file);
+    drop(silent);
+}
+
+#[test]
+fn an_agent_that_closes_before_it_answers_is_called_again_and_told_apart_from_another_secret() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound");
+    let close = thread::spawn(move || drop(listener.accept().expect("a coordinator")));
+    let told = channel::call(TcpStream::connect(at).expect("it listens"), &shared()).unwrap_err();
+    assert!(channel::is_closed(&told), "{told}");
+    let told = told.to_string();
+    assert!(told.contains("before it answered") && !told.contains("another secret"), "{told}");
+    close.join().expect("no panic");
+    let told = coordinate_after(3, |mut receiver, sender| {
+        let _: ToAgent = receiver.receive().expect("its Hello");
+        sender.send(&FromAgent::Hello("0.0.0".into(), 1)).expect("sent");
+        rest_of_coordinator(receiver);
+    });
+    assert!(told.contains("it is roost-loadgen 0.0.0, and this is"), "{told}");
 }
 
 #[test]
@@ -291,10 +332,18 @@ fn rest_of_coordinator(mut receiver: Receiver) {
 
 /// A coordinator against an agent of the test's own; it ends with 1, and what it said comes back.
 fn coordinate(play: impl FnOnce(Receiver, Sender) + Send + 'static) -> String {
+    coordinate_after(0, play)
+}
+
+/// The same, against one that closes so many connections first.
+fn coordinate_after(closed: usize, play: impl FnOnce(Receiver, Sender) + Send + 'static) -> String {
     let (_folder, file) = secret(SECRET);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = listener.local_addr().expect("bound").to_string();
     let agent = thread::spawn(move || {
+        for _ in 0..closed {
+            drop(listener.accept().expect("a coordinator"));
+        }
         let (stream, _) = listener.accept().expect("a coordinator");
         let (sender, receiver) = channel::answer(stream, &shared()).expect("the same secret");
         receiver.patience(agents::PATIENCE).expect("a socket");

@@ -96,19 +96,30 @@ pub struct Receiver {
 /// Begins the handshake, as the coordinator does.
 ///
 /// # Errors
-/// In a sentence, what the other end did: one that hangs up instead of answering knows another secret, or is none of ours.
+/// In a sentence, what the other end did. `InvalidData` where it answered with what this secret does not open; [`is_closed`] where it closed
+/// the connection instead of answering.
 pub fn call(mut stream: TcpStream, secret: &Secret) -> io::Result<(Sender, Receiver)> {
     let mut noise = secret.builder().and_then(Builder::build_initiator).map_err(|error| broken(&error))?;
     prepare(&stream)?;
-    speak(&mut noise, &mut stream)?;
-    listen(&mut noise, &mut stream).map_err(|error| match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::InvalidData => io::Error::new(
+    let answered = speak(&mut noise, &mut stream).and_then(|()| listen(&mut noise, &mut stream));
+    answered.map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => io::Error::new(
             error.kind(),
             "it refused the handshake: it has another secret, or is no roost-loadgen agent",
+        ),
+        _ if is_closed(&error) => io::Error::new(
+            error.kind(),
+            "it closed the connection before it answered: too many others call it at once, or it is no roost-loadgen agent; look at what it \
+             says, and who else reaches its port",
         ),
         _ => timeless(error),
     })?;
     split(noise, stream)
+}
+
+/// Whether the error is that the other end closed the connection.
+pub fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// Answers the handshake, as an agent does.
@@ -120,6 +131,9 @@ pub fn answer(mut stream: TcpStream, secret: &Secret) -> io::Result<(Sender, Rec
     prepare(&stream)?;
     listen(&mut noise, &mut stream).map_err(|error| match error.kind() {
         ErrorKind::InvalidData => {
+            // An answer that opens with no secret: the other end can tell this from a connection that was closed for want of a place. It may
+            // have hung up.
+            let _ = stream.write_all(&[0; HANDSHAKE_BYTES]);
             io::Error::new(error.kind(), "it has another secret, or is no roost-loadgen coordinator")
         }
         _ => timeless(error),

@@ -26,8 +26,10 @@ pub const COUNT_MAX: u64 = 1 << 48;
 /// The encoded histogram of a worker: 6 bytes a bucket at the very most, of which the bounds allow some 20,000. Full: the agent is given up.
 pub const HISTOGRAM_BYTES_MAX: usize = 1 << 20;
 
-/// How long an agent may take to answer the call.
+/// How long an agent may take to answer the call. One that closes the connection instead is called again until then.
 pub const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The pause before such a further call.
+pub const CALL_AGAIN: Duration = Duration::from_millis(100);
 /// How long a peer may take to prove that it knows the secret. Reached: the connection ends.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How long either end may be silent before the run begins: an agent computes the schedule meanwhile, the coordinator waits for all of them.
@@ -39,7 +41,8 @@ pub const HAND_IN_MAX: Duration = Duration::from_mins(2);
 /// How long an agent waits at the end for its coordinator to hang up, so that its last words arrive.
 pub const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
-/// Connections to an agent that have not proved anything yet, a thread each. Full: the next one is closed at once.
+/// Connections to an agent that have not proved anything yet, or have not told their version, a thread each. Full: the oldest that has proved
+/// nothing is closed, so that silent ones cannot keep a coordinator out.
 pub const STRANGERS_MAX: usize = 16;
 
 /// The farthest moment that a coordinator may name. Farther: it counts as this.

@@ -3,8 +3,8 @@
 use super::channel::{self, Receiver, Secret, Sender};
 use super::clock::Sample;
 use super::limits::{
-    CONNECT_MAX, COUNT_MAX, FORWARD_EVERY, HAND_IN_MAX, PROBE_EVERY, PROBES, RESULTS_BYTES_MAX, SETUP_MAX,
-    SILENCE_MAX,
+    CALL_AGAIN, CONNECT_MAX, COUNT_MAX, FORWARD_EVERY, HAND_IN_MAX, PROBE_EVERY, PROBES, RESULTS_BYTES_MAX,
+    SETUP_MAX, SILENCE_MAX,
 };
 use super::protocol::{FromAgent, Job, Own, Proof, Step, ToAgent, VERSION};
 use super::report::AgentReport;
@@ -183,18 +183,31 @@ impl Agents {
 
 impl Remote {
     fn call(address: &str, secret: &Secret) -> anyhow::Result<Self> {
+        let end = Instant::now() + CONNECT_MAX;
+        loop {
+            match channel::call(Self::reach(address)?, secret) {
+                Ok(channel) => return Self::greet(address, channel),
+                // An agent that many call at once gives the oldest calls up.
+                Err(error) if channel::is_closed(&error) && Instant::now() < end => {
+                    thread::sleep(CALL_AGAIN);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn reach(address: &str) -> anyhow::Result<TcpStream> {
         let mut refused = anyhow!("its name has no address");
         for at in address.to_socket_addrs().context("its address is not HOST:PORT, or cannot be resolved")? {
             match TcpStream::connect_timeout(&at, CONNECT_MAX) {
-                Ok(stream) => return Self::greet(address, stream, secret),
+                Ok(stream) => return Ok(stream),
                 Err(error) => refused = anyhow!("{error}; is roost-loadgen agent running there?"),
             }
         }
         Err(refused)
     }
 
-    fn greet(address: &str, stream: TcpStream, secret: &Secret) -> anyhow::Result<Self> {
-        let (sender, mut receiver) = channel::call(stream, secret)?;
+    fn greet(address: &str, (sender, mut receiver): (Sender, Receiver)) -> anyhow::Result<Self> {
         receiver.patience(SETUP_MAX)?;
         sender.send(&ToAgent::Hello(VERSION.to_owned()))?;
         let FromAgent::Hello(version, threads) = receiver.receive()? else {

@@ -8,11 +8,12 @@ use crate::limits::{SOURCE_ADDRESSES_MAX, THREADS_MAX};
 use crate::net;
 use crate::run::Usage;
 use anyhow::{Context as _, bail};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -42,8 +43,7 @@ struct Desk {
     machine: Machine,
     /// Whose run is going on.
     busy: Mutex<Option<SocketAddr>>,
-    /// Connections that have proved nothing yet.
-    strangers: AtomicUsize,
+    strangers: Strangers,
     /// Where the end of a run is told: whether it was in order.
     ended: mpsc::Sender<bool>,
 }
@@ -61,7 +61,7 @@ impl AgentOptions {
         println!("ready agent={} threads={}", listener.local_addr()?, self.threads);
         let (ended, ends) = mpsc::channel();
         let machine = Machine { threads: self.threads, source_addresses: self.source_addresses };
-        let (busy, strangers) = (Mutex::default(), AtomicUsize::new(0));
+        let (busy, strangers) = (Mutex::default(), Strangers::default());
         let desk = Arc::new(Desk { secret, machine, busy, strangers, ended });
         thread::Builder::new().name("agent-accept".into()).spawn(move || accept(&listener, &desk))?;
         // The accepting thread stays as long as there is an address to listen on.
@@ -82,25 +82,26 @@ fn accept(listener: &TcpListener, desk: &Arc<Desk>) {
             continue;
         };
         let Ok(peer) = stream.peer_addr() else { continue };
-        let desk = desk.clone();
-        if desk.strangers.fetch_add(1, SeqCst) >= STRANGERS_MAX {
-            desk.strangers.fetch_sub(1, SeqCst);
-            continue;
-        }
+        let Ok(handle) = stream.try_clone() else { continue };
+        let (number, host) = (desk.strangers.enter(handle), desk.clone());
         let thread = thread::Builder::new().name("agent-run".into());
         // Where no thread can be made the peer sees its connection closed.
-        if thread.spawn(move || desk.receive(stream, peer)).is_err() {
+        if thread.spawn(move || host.receive(stream, peer, number)).is_err() {
+            desk.strangers.leave(number);
             say(&format!("cannot start a thread for {peer}"));
         }
     }
 }
 
 impl Desk {
-    fn receive(&self, stream: TcpStream, peer: SocketAddr) {
-        let greeted = self.greet(stream);
-        self.strangers.fetch_sub(1, SeqCst);
+    fn receive(&self, stream: TcpStream, peer: SocketAddr, number: u64) {
+        let greeted = self.greet(stream, number);
+        let gave_way = self.strangers.leave(number);
         let (sender, mut receiver) = match greeted {
             Ok(channel) => channel,
+            Err(_) if gave_way => {
+                return say(&format!("refused {peer}: it was silent, and others needed its place"));
+            }
             Err(reason) => return say(&format!("refused {peer}: {reason}")),
         };
         let Some(turn) = Turn::take(self, peer) else {
@@ -125,9 +126,10 @@ impl Desk {
     }
 
     /// Handshake, versions.
-    fn greet(&self, stream: TcpStream) -> Result<(Sender, Receiver), String> {
+    fn greet(&self, stream: TcpStream, number: u64) -> Result<(Sender, Receiver), String> {
         let (sender, mut receiver) =
             channel::answer(stream, &self.secret).map_err(|error| error.to_string())?;
+        self.strangers.prove(number);
         receiver.patience(HANDSHAKE_MAX).map_err(|error| error.to_string())?;
         let first: ToAgent = receiver.receive().map_err(|error| error.to_string())?;
         let ToAgent::Hello(version) = first else { return Err("it did not tell its version".into()) };
@@ -139,6 +141,63 @@ impl Desk {
         }
         part(receiver);
         Err(format!("it is roost-loadgen {}, and this is {VERSION}", printable(&version)))
+    }
+}
+
+/// Connections that have no turn yet, the oldest first: [`STRANGERS_MAX`] at most.
+#[derive(Default)]
+struct Strangers {
+    all: Mutex<VecDeque<Stranger>>,
+    left: Condvar,
+    /// The number of the next one.
+    next: AtomicU64,
+}
+
+struct Stranger {
+    number: u64,
+    stream: TcpStream,
+    /// Whether it knows the secret.
+    has_proved: bool,
+    /// Whether it was closed for the sake of a newer one.
+    gives_way: bool,
+}
+
+impl Strangers {
+    /// A place for it, at the cost of the oldest who has proved nothing where all are taken. Returns its number.
+    fn enter(&self, stream: TcpStream) -> u64 {
+        let number = self.next.fetch_add(1, Relaxed);
+        let mut all = self.lock();
+        while all.len() >= STRANGERS_MAX {
+            // One at a time, whose thread hears of it at once: it waits for nothing but this connection.
+            if !all.iter().any(|one| one.gives_way) {
+                let oldest = all.iter().position(|one| !one.has_proved).unwrap_or(0);
+                all[oldest].gives_way = true;
+                // It may have ended already.
+                let _ = all[oldest].stream.shutdown(Shutdown::Both);
+            }
+            all = self.left.wait(all).unwrap_or_else(PoisonError::into_inner);
+        }
+        all.push_back(Stranger { number, stream, has_proved: false, gives_way: false });
+        number
+    }
+
+    fn prove(&self, number: u64) {
+        if let Some(one) = self.lock().iter_mut().find(|one| one.number == number) {
+            one.has_proved = true;
+        }
+    }
+
+    /// Gives its place back. Returns whether it had to.
+    fn leave(&self, number: u64) -> bool {
+        let mut all = self.lock();
+        let place = all.iter().position(|one| one.number == number);
+        let left = place.and_then(|place| all.remove(place));
+        self.left.notify_all();
+        left.is_some_and(|one| one.gives_way)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Stranger>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
