@@ -67,8 +67,8 @@ impl Condition {
     /// Whether the condition holds for this report. A field that was not measured in this run (null) makes it hold: a
     /// threshold that cannot be checked must not pass.
     ///
-    /// Where a part of the path is a list, it holds where it does for any of its entries: of the timeline, for any second of the
-    /// measured part.
+    /// The same goes for percentiles of nothing. Where a part of the path is a list, it holds where it does for any of its entries:
+    /// of the timeline, for any second of the measured part in which there was something to measure.
     pub fn holds(&self, report: &Value) -> bool {
         self.holds_at(report, &self.field)
     }
@@ -78,10 +78,12 @@ impl Condition {
             let mut measured = values
                 .iter()
                 .filter(|value| value.get("phase").is_none_or(|phase| phase == "run"))
+                .filter(|value| is_measured(value, path))
                 .peekable();
             return measured.peek().is_none() || measured.any(|value| self.holds_at(value, path));
         }
         match path {
+            _ if !is_measured(value, path) => self.holds_for(&Value::Null),
             [name, below @ ..] => self.holds_at(value.get(name).unwrap_or(&Value::Null), below),
             [] => self.holds_for(value),
         }
@@ -131,6 +133,16 @@ impl Condition {
             _ => Err(format!("'{field}' is not a single value; name one of its parts, like latency_us.p99")),
         }
     }
+}
+
+/// Whether the field below `value` comes from a measurement: percentiles of no value at all do not.
+fn is_measured(value: &Value, path: &[String]) -> bool {
+    let [name, below @ ..] = path else { return true };
+    let is_empty = value.get("p50").is_some() && value.get("count").and_then(Value::as_u64) == Some(0);
+    if is_empty && name != "count" {
+        return false;
+    }
+    value.get(name).is_none_or(|value| is_measured(value, below))
 }
 
 impl Operand {
@@ -198,6 +210,24 @@ mod tests {
         assert!(condition.holds(&json!({"timeline": []})), "what was not measured must not pass");
         assert!("timeline.latency_us.p98 > 1".parse::<Condition>().unwrap_err().contains("no field"));
         assert!("timeline > 1".parse::<Condition>().unwrap_err().contains("not a single value"));
+    }
+
+    #[test]
+    fn percentiles_of_nothing_pass_no_threshold() {
+        let second = |count: u64, p99: u64| json!({"phase": "run", "latency_us": {"count": count, "p50": 0, "p99": p99}});
+        let holds = |report: &Value, text: &str| text.parse::<Condition>().unwrap().holds(report);
+        let nothing = json!({"latency_us": {"count": 0, "p50": 0, "p99": 0}, "timeline": [second(0, 0)]});
+        assert!(
+            holds(&nothing, "latency_us.p99 > 20000") && holds(&nothing, "timeline.latency_us.p99 > 20000")
+        );
+        assert!(!holds(&nothing, "latency_us.count > 0"));
+        // A second without an arrival says nothing, the next one tells of the stall.
+        let stalled = json!({"timeline": [second(5, 90), second(0, 0), second(5, 900)]});
+        assert!(!holds(&stalled, "timeline.latency_us.p99 < 90"));
+        assert!(
+            holds(&stalled, "timeline.latency_us.p99 > 800")
+                && !holds(&stalled, "timeline.latency_us.p99 > 900")
+        );
     }
 
     #[test]

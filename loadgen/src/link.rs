@@ -75,6 +75,8 @@ pub struct Link {
     /// Whether it is not read for now, and who waits for that to end.
     stalled: Cell<bool>,
     resumed: Notify,
+    /// The socket took some of what waited for it.
+    drained: Notify,
     /// The zero of the marks; moved when the measured part begins.
     origin: Rc<Cell<quanta::Instant>>,
 }
@@ -151,6 +153,7 @@ impl Link {
             clock: context.clock.clone(),
             stalled: Cell::new(false),
             resumed: Notify::new(),
+            drained: Notify::new(),
             origin: context.origin.clone(),
         }))
     }
@@ -169,6 +172,10 @@ impl Link {
                 return Ok(message);
             }
             self.kick();
+            // Answers to pings count as well: a server that sends more of them than it takes answers is not read meanwhile.
+            while self.is_full() {
+                self.drained.notified().await;
+            }
             let (read, buffer) = self.stream.read(self.read_buffer.take()).await;
             let bytes = read?;
             if bytes == 0 {
@@ -182,6 +189,11 @@ impl Link {
     /// Whether there is room for another message.
     pub fn has_room(&self) -> bool {
         self.state.borrow_mut().ws.output_bytes() < OUT_BYTES_MAX
+    }
+
+    /// More waits for the socket than may, and a write is under way.
+    fn is_full(&self) -> bool {
+        self.state.borrow().writing && !self.has_room()
     }
 
     /// Writes a message to the output, which leaves with the next [`Self::kick`]. `scheduled_us`: its time, where it is one of the
@@ -224,6 +236,7 @@ impl Link {
         // Not connected any more: what was wanted.
         let _ = self.stream.shutdown(Shutdown::Both);
         self.stall(false);
+        self.drained.notify_one();
     }
 
     /// Whether this side wanted the end.
@@ -257,7 +270,7 @@ impl Link {
     }
 
     async fn flush(self: Rc<Self>) {
-        // Ends when the output is empty; what fills it is bounded by OUT_BYTES_MAX and by what the server sends.
+        // Ends when the output is empty; what fills it is bounded by OUT_BYTES_MAX and by what one read brings.
         loop {
             let bytes = {
                 let mut state = self.state.borrow_mut();
@@ -283,6 +296,7 @@ impl Link {
                 drop(state);
                 return self.end();
             }
+            self.drained.notify_one();
         }
     }
 

@@ -4,6 +4,10 @@ mod common;
 
 use common::{Fault, echo_server, loadgen, report};
 use serde_json::{Value, json};
+use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
 
 fn run(fault: Fault, more: &[&str]) -> (i32, Value) {
     let url = format!("ws://{}/", echo_server(fault));
@@ -124,4 +128,31 @@ fn no_server_or_a_server_that_refuses_ends_with_1_and_its_reason() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(told.contains("Connection refused"), "{told}");
+}
+
+/// What one server writes to one client at most before it gives up: far more than sockets hold.
+const FLOOD_BYTES_MAX: usize = 64 << 20;
+
+#[test]
+fn a_server_that_floods_pings_and_takes_no_answers_is_not_read_without_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut stream = tungstenite::accept(stream).unwrap().get_ref().try_clone().unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        let pings = [0x89, 0].repeat(32 * 1024);
+        let mut written = 0;
+        while written < FLOOD_BYTES_MAX {
+            match stream.write(&pings) {
+                Ok(bytes) => written += bytes,
+                Err(error) => return Some(error.kind()),
+            }
+        }
+        None
+    });
+    let (_, report) =
+        report(&["echo", "--url", &url, "--clients", "1", "--rate-per-s", "1", "--duration-s", "6"]);
+    let stuck = server.join().unwrap();
+    assert_eq!(stuck, Some(ErrorKind::WouldBlock), "the client read on and on: {report:#}");
 }

@@ -255,8 +255,14 @@ fn reload(done: &[String]) -> String {
 }
 
 fn check_root(machine: &Machine) -> anyhow::Result<()> {
-    if !machine.path("/proc").is_dir() {
-        bail!(Usage(format!("--root {}: there is no proc in it", machine.root().display())));
+    for file in [places::FILE_MAX, places::SOMAXCONN] {
+        if !machine.path(file).exists() {
+            bail!(Usage(format!(
+                "--root {}: there is no {} in it; docs/TUNING.md says how a copy of a machine's files is made",
+                machine.root().display(),
+                file.trim_start_matches('/')
+            )));
+        }
     }
     Ok(())
 }

@@ -26,6 +26,15 @@ sudo roost-tune apply --connections 1M   # shows the plan, saves what is there, 
 roost-tune verify --connections 1M       # reads the kernel again, and what is read at the next start
 sudo roost-tune rollback                 # exactly what was there before the first apply
 roost-tune explain tcp_tw_recycle        # what is known of a setting, or why advice is refused
+roost-tune size --users 5M               # servers, memory, disks and lines: docs/CAPACITY.md
+```
+
+A gateway that systemd starts has its unit in [`tuning/units/`](../tuning/units/): copy it to `/etc/systemd/system/` first; the drop-in that apply writes raises its
+limits. A copy of a machine's files for `--root` is made by
+
+```sh
+cp -r --parents /proc/sys/fs /proc/sys/kernel /proc/sys/net /proc/sys/vm /proc/meminfo /proc/self/limits /proc/self/status /proc/self/cgroup \
+    /sys/devices/system/cpu/online /sys/devices/system/clocksource/clocksource0 /sys/kernel/mm/transparent_hugepage/enabled copy 2>/dev/null
 ```
 
 `--profile loadgen` is for the machine that generates the load (`--kind kernel|phantom`, `--address-pairs N`), `--pid PID` looks at the

@@ -12,6 +12,10 @@ pub const TMPFILES: &str = "/etc/tmpfiles.d/90-roost.conf";
 pub const UNIT_DROP_IN: &str = "/etc/systemd/system/roost-gateway.service.d/50-roost-tune.conf";
 /// Limits of login sessions, `limits.conf(5)`.
 pub const LOGIN_LIMITS: &str = "/etc/security/limits.d/90-roost.conf";
+/// Two files of the kernel that every machine has, so that a copy without them is none.
+pub const FILE_MAX: &str = "/proc/sys/fs/file-max";
+/// The other one.
+pub const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 /// What was there before, until it is rolled back.
 pub const STATE: &str = "/var/lib/roost-tune";
 

@@ -171,7 +171,7 @@ fn scaled(value: f64, unit: &str) -> String {
 /// Reads a positive number with an optional prefix; `_` may group its digits.
 fn figure(text: &str) -> Result<f64, String> {
     let factor = |letter| match letter {
-        'k' => Some(1e3),
+        'k' | 'K' => Some(1e3),
         'M' => Some(1e6),
         'G' => Some(1e9),
         'T' => Some(1e12),
@@ -255,7 +255,9 @@ mod tests {
 
     #[test]
     fn numbers_are_read_and_shown_with_their_prefixes() {
-        for (text, value) in [("10M", 1e7_f64), ("2G", 2e9), ("1_000", 1e3), ("0.5k", 500.0), ("1e6", 1e6)] {
+        for (text, value) in
+            [("10M", 1e7_f64), ("10K", 1e4), ("2G", 2e9), ("1_000", 1e3), ("0.5k", 500.0), ("1e6", 1e6)]
+        {
             assert_eq!(figure(text).unwrap().to_bits(), value.to_bits());
         }
         for text in ["", "M", "-1", "0", "many", "NaN", "inf", "1e30", "5Mio", "ä"] {
