@@ -125,13 +125,16 @@ fn impatient(answer: &'static [u8]) -> std::net::SocketAddr {
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             thread::spawn(move || {
-                let mut first = [0; 64];
+                let mut first = [0; 4096];
                 let Ok(read) = stream.read(&mut first) else { return };
-                if read == 1 {
-                    let _ = stream.read_exact(&mut first[..9]);
+                let first = &first[..read];
+                // Who does not drip sends all of it at once.
+                if !first.ends_with(b"\r\n\r\n") {
                     let _ = stream.write_all(answer);
-                } else if let Ok(mut socket) =
-                    tungstenite::accept(Prefixed { first: first[..read].to_vec(), stream })
+                    let _ = stream.shutdown(std::net::Shutdown::Write);
+                    // Bytes that were not read would make the end an RST.
+                    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                } else if let Ok(mut socket) = tungstenite::accept(Prefixed { first: first.to_vec(), stream })
                 {
                     while socket.read().is_ok() {}
                 }
@@ -174,7 +177,7 @@ fn what_a_dripped_request_is_ended_by_is_told_of_any_server() {
     for (answer, how) in [(&b"HTTP/1.1 408 Request Timeout\r\n\r\n"[..], "HTTP 408"), (b"", "FIN")] {
         let url = format!("ws://{}/", impatient(answer));
         let options =
-            ["handshake-drip", "--url", &url, "--clients", "10", "--drip-ms", "1", "--duration-s", "30"];
+            ["handshake-drip", "--url", &url, "--clients", "10", "--drip-ms", "20", "--duration-s", "30"];
         let (code, report) = report(&[&options[..], &PATIENT].concat());
         assert_eq!(code, 0, "{report:#}");
         let drip = &report["handshake_drip"];
