@@ -1,14 +1,18 @@
 //! What the real process says of the connections it can hold and of what they cost.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use roost_client::harness::{Gateway, gateway_binary};
 use roost_proto::codec::Encoding;
 
-#[test]
-fn more_connections_than_the_machine_holds_are_refused_at_start() {
+/// A start with far too many connections, behind `wrapper`, which is a program with its arguments or nothing.
+fn start_too_large(wrapper: &[&str]) -> Output {
     let data = tempfile::tempdir().expect("a folder");
-    let start = Command::new(gateway_binary().expect("built"))
+    let gateway = gateway_binary().expect("built");
+    let mut words: Vec<_> = wrapper.iter().map(AsRef::as_ref).collect();
+    words.push(gateway.as_os_str());
+    Command::new(words[0])
+        .args(&words[1..])
         .args([
             "--listen",
             "127.0.0.1:0",
@@ -20,7 +24,12 @@ fn more_connections_than_the_machine_holds_are_refused_at_start() {
         ])
         .arg(data.path())
         .output()
-        .expect("it runs");
+        .expect("it runs")
+}
+
+#[test]
+fn more_connections_than_the_machine_holds_are_refused_at_start() {
+    let start = start_too_large(&[]);
     assert_eq!(start.status.code(), Some(2));
     let said = String::from_utf8_lossy(&start.stderr);
     assert_eq!(said.lines().count(), 1, "one line: {said}");
@@ -35,22 +44,8 @@ fn more_connections_than_the_machine_holds_are_refused_at_start() {
 /// Linux 6.14 and later charge rings as locked memory, unless the process has `CAP_IPC_LOCK`.
 #[test]
 fn rings_that_are_charged_as_locked_memory_are_reckoned_with() {
-    let data = tempfile::tempdir().expect("a folder");
-    let start = Command::new("setpriv")
-        .args(["--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=8388608:8388608"])
-        .arg(gateway_binary().expect("built"))
-        .args([
-            "--listen",
-            "127.0.0.1:0",
-            "--http",
-            "127.0.0.1:0",
-            "--max-connections",
-            "9999999999",
-            "--data",
-        ])
-        .arg(data.path())
-        .output()
-        .expect("setpriv runs");
+    let without = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
+    let start = start_too_large(&[&without[..], &["prlimit", "--memlock=8388608:8388608"]].concat());
     assert_eq!(start.status.code(), Some(2));
     let said = String::from_utf8_lossy(&start.stderr);
     let kernel = procfs::sys::kernel::Version::current().expect("/proc");

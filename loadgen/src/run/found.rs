@@ -25,21 +25,9 @@ impl Run {
         let connected = counters.connected.load(Relaxed);
         let drips = if options.scenario == Scenario::HandshakeDrip { shared.plan.odd_clients() } else { 0 };
         let ramp_s = counters.last_connected_us.load(Relaxed) as f64 / 1e6;
-        let late_share =
-            if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
-        let begun = tallies.attempts.begun.max(1) as f64;
-        let connects_late_share = tallies.attempts.late as f64 / begun;
-        let is_late = late_share > options.lag_share_max || connects_late_share > options.lag_share_max;
         let network = Network::read().since(&self.before.network);
-        let queue_drops = network.device_drops;
-        let late_by_server = meters.left_late.saturating_sub(meters.late);
-        let saturation = Saturation {
-            late_share,
-            late_by_server,
-            connects_late_share,
-            queue_drops,
-            ..Saturation::default()
-        };
+        let saturation = saturation(meters, &tallies, &network);
+        let is_late = saturation.late_share.max(saturation.connects_late_share) > options.lag_share_max;
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             scenario: options.scenario.name(),
@@ -69,7 +57,7 @@ impl Run {
             generator_cpu_s: measured.generator_cpu_s,
             generator_lag_us: Latency::from(&meters.lag),
             generator_write_us: Latency::from(&meters.write),
-            generator_late_share: late_share,
+            generator_late_share: saturation.late_share,
             generator_saturated: is_late,
             saturation: saturation.with_cpu(measured.busiest).explained(is_late),
             errors: meters.errors().to_vec(),
@@ -103,5 +91,17 @@ impl Run {
             report.messages_unanswered = u64::from(shared.due()).saturating_sub(report.messages_sent);
         }
         report
+    }
+}
+
+/// How late the generator was, without what its threads did.
+fn saturation(meters: &Meters, tallies: &Tallies, network: &Network) -> Saturation {
+    let late_share = if meters.lag.is_empty() { 0.0 } else { meters.late as f64 / meters.lag.len() as f64 };
+    Saturation {
+        late_share,
+        late_by_server: meters.left_late.saturating_sub(meters.late),
+        connects_late_share: tallies.attempts.late as f64 / tallies.attempts.begun.max(1) as f64,
+        queue_drops: network.device_drops,
+        ..Saturation::default()
     }
 }
