@@ -108,6 +108,50 @@ fn a_mistake_is_told_by_key_and_value_in_one_line() {
 }
 
 #[test]
+fn mistakes_that_beginners_make_are_told_with_what_to_write() {
+    for (from, to, told) in [
+        (
+            "bytes = { constant = 50 }",
+            "bytes = 50",
+            "population[1].bytes = 50: expected one of { constant = ",
+        ),
+        (
+            "bytes = { constant = 50 }",
+            "bytes = 'constant'",
+            "population[1].bytes = \"constant\": expected one of { ",
+        ),
+        ("members = { constant = 60 }", "members = [60]", "groups[1].members (array): expected one of { "),
+        ("bytes = { constant = 50 }", "", "population[1] (table): missing field `bytes`"),
+        ("users = 10", "users = 0", "groups[1].written_by = \"bots\": this population has no users"),
+        ("share = 1", "share = 0", "groups[0].of = \"people\": this population has no users"),
+        (
+            "count = 3",
+            "count = 3\nof = 'people'",
+            "groups[1].written_by = \"bots\": this population is not among",
+        ),
+    ] {
+        assert!(SMALL.contains(from), "{from}");
+        let error = Mix::parse(&SMALL.replacen(from, to, 1)).unwrap_err();
+        assert!(error.contains(told) && !error.contains('\n'), "{to}: {error}");
+    }
+    let only = "[[population]]\nname = 'a'\nmessages_per_s = 1\nbytes = { constant = 99 }\n";
+    for (own, told) in [
+        ("users = 0", "population[0].users = 0: a mix needs a population with users"),
+        ("share = 0", "population[0].share = 0: a mix needs a population with users"),
+    ] {
+        let error = Mix::parse(&format!("{only}{own}\n")).unwrap_err();
+        assert!(error.contains(told), "{own}: {error}");
+    }
+    assert_eq!(Mix::parse("").unwrap_err(), "missing field `population`");
+    // A value is shown as far as 60 characters, whatever those are.
+    let long = SMALL.replacen("compression = 100", &format!("compression = '{}'", "\u{e9}".repeat(5000)), 1);
+    let error = Mix::parse(&long).unwrap_err();
+    let shown = error.strip_prefix("time.compression = ").and_then(|rest| rest.split(": invalid").next());
+    assert_eq!(shown.map(|shown| shown.chars().count()), Some(63), "{error}");
+    assert!(error.chars().count() < 200, "{error}");
+}
+
+#[test]
 fn the_program_refuses_a_bad_file_and_a_mix_out_of_bounds_as_bad_usage() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
@@ -126,6 +170,12 @@ fn the_program_refuses_a_bad_file_and_a_mix_out_of_bounds_as_bad_usage() {
     }
     let small = |clients| plan(SMALL, clients, 60).unwrap_err();
     assert!(small(5).contains("names 10 users; --clients 5 is too few"), "{}", small(5));
+    let few = SMALL.replace("share = 1\n", "share = 0.001\n").replace("users = 10", "share = 1");
+    let error = plan(&few, 100, 60).unwrap_err();
+    assert!(
+        error.contains("population 'people' has no users at --clients 100, and groups 'friends' need"),
+        "{error}"
+    );
     let fast = SMALL.replace("compression = 100", "compression = 100000");
     let error = plan(&fast, 10_000, 60).unwrap_err();
     assert!(error.contains("messages in this run, more than the 10000000"), "{error}");

@@ -7,6 +7,16 @@ use crate::limits::{
 use crate::payload::HEADER_BYTES;
 use std::ops::Range;
 
+/// Characters of a bad value that are shown.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// Keys whose value is a distribution.
+const DISTRIBUTIONS: [&str; 5] = ["bytes", "think_s", "online_s", "offline_s", "members"];
+
+/// What such a key may be.
+const FORMS: &str = "expected one of { constant = 5 }, { uniform = { min = 3, max = 10 } }, { exponential = { mean = 5, max = 50 } }, { lognormal = \
+    { median = 5, sigma = 0.6, min = 1, max = 50 } }, { buckets = [{ weight = 1, min = 3, max = 8 }] }";
+
 /// The key that is wrong, and why.
 type Fault = (String, String);
 
@@ -23,6 +33,10 @@ impl Mix {
         }
         if self.population.is_empty() {
             return Some(fault("population", "at least one [[population]] is needed"));
+        }
+        if self.population.iter().all(Population::is_empty) {
+            let key = if self.population[0].users.is_some() { "users" } else { "share" };
+            return Some(fault(&format!("population[0].{key}"), "a mix needs a population with users"));
         }
         self.time_fault()
             .or_else(|| self.conversation_fault())
@@ -99,6 +113,20 @@ impl Mix {
             if kind.count.is_some() == kind.per_user.is_some() {
                 return Some(fault(&key("count"), "give either this or per_user"));
             }
+            let named = |name: &Option<String>| name.as_ref().and_then(|name| self.population_named(name));
+            let (of, writers) = (named(&kind.of), named(&kind.written_by));
+            for (name, place) in [("of", of), ("written_by", writers)] {
+                if place.is_some_and(|place| self.population[place].is_empty()) {
+                    return Some(fault(&key(name), "this population has no users"));
+                }
+            }
+            // Only members write: a group with other writers would have none.
+            if of.is_some() && writers.is_some() && of != writers {
+                return Some(fault(
+                    &key("written_by"),
+                    "this population is not among the members, who are of another",
+                ));
+            }
             number(&key("count"), kind.count.map(f64::from), 1.0..f64::from(MIX_GROUPS_MAX))
                 .or_else(|| number(&key("per_user"), kind.per_user, 0.0..1000.0))
                 .or_else(|| drawn(&key("members"), &kind.members, least..most))
@@ -121,6 +149,11 @@ impl Mix {
 }
 
 impl Population {
+    /// Whether it has no users, however many clients there are.
+    fn is_empty(&self) -> bool {
+        self.users.map_or(self.share == Some(0.0), |users| users == 0)
+    }
+
     fn fault(&self) -> Option<Fault> {
         if self.users.is_some() == self.share.is_some() {
             return Some(fault("share", "give either this or users"));
@@ -176,18 +209,35 @@ pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}: {}", one_line(error.message()))
 }
 
-/// A key that is not known, or has a value of another type, in a line.
+/// A key that is not known, is missing, or has a value of another type, in a line.
 pub(super) fn misread(table: &toml::Table, error: &serde_path_to_error::Error<toml::de::Error>) -> String {
-    about(table, &error.path().to_string(), &one_line(error.inner().message()))
+    let (path, told) = (error.path().to_string(), one_line(error.inner().message()));
+    // It has the value or the key in it.
+    let reason = told.rfind(", expected").map_or_else(|| cut(&told), |end| cut(&told[..end]) + &told[end..]);
+    // At the top, the path is a dot: the reason names the key.
+    if path == "." {
+        return reason;
+    }
+    // Where a text names a form, the path goes on into it.
+    let mut ends = path.match_indices('.').map(|(end, _)| &path[..end]).chain([path.as_str()]);
+    let formless = ends.find(|end| {
+        let last = end.rsplit('.').next().unwrap_or_default();
+        DISTRIBUTIONS.contains(&last) && value(table, end).is_some_and(|value| !value.is_table())
+    });
+    if let Some(key) = formless {
+        return about(table, key, FORMS);
+    }
+    about(table, &path, &reason)
 }
 
 /// A key, its value where it has one, and what is wrong with it.
-pub(super) fn about(table: &toml::Table, key: &str, reason: &str) -> String {
-    match value(table, key) {
+pub(super) fn about(table: &toml::Table, path: &str, reason: &str) -> String {
+    let key = cut(path);
+    match value(table, path) {
         Some(value @ (toml::Value::Table(_) | toml::Value::Array(_))) => {
             format!("{key} ({}): {reason}", value.type_str())
         }
-        Some(value) => format!("{key} = {value}: {reason}"),
+        Some(value) => format!("{key} = {}: {reason}", cut(&value.to_string())),
         None => format!("{key}: {reason}"),
     }
 }
@@ -199,6 +249,16 @@ fn value<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
         toml::Value::Array(all) => all.get(part.parse::<usize>().ok()?),
         value => value.get(part),
     })
+}
+
+/// What of a value is shown: [`VALUE_CHARS_MAX`] of it.
+fn cut(text: &str) -> String {
+    let mut shown = one_line(text);
+    if let Some((end, _)) = shown.char_indices().nth(VALUE_CHARS_MAX) {
+        shown.truncate(end);
+        shown.push_str("...");
+    }
+    shown
 }
 
 fn one_line(text: &str) -> String {

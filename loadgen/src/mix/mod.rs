@@ -88,9 +88,9 @@ pub struct Population {
     pub users: Option<u32>,
     /// Its part of the clients that no population names by number, relative to the others'.
     pub share: Option<f64>,
-    /// Messages that each of its users sends in 86,400 s of the span, answers included.
+    /// Messages in 86,400 s of the span of conversations that each of its users begins: the user's own and the answers to them, whoever gives those.
     pub messages_per_day: Option<f64>,
-    /// Messages that each of its users sends in a second of the span, answers included.
+    /// Messages in a second of the span of conversations that each of its users begins: the user's own and the answers to them, whoever gives those.
     pub messages_per_s: Option<f64>,
     /// Bytes of a message.
     pub bytes: Distribution,

@@ -182,6 +182,14 @@ impl Plan {
         for kind in &making.mix.groups {
             let of = kind.of.as_ref().and_then(|of| making.mix.population_named(of));
             let writers = kind.written_by.as_ref().and_then(|name| making.mix.population_named(name));
+            let empty =
+                [of, writers].into_iter().flatten().find(|&place| making.populations[place].is_empty());
+            if let Some(place) = empty {
+                return Err(format!(
+                    "population '{}' has no users at --clients {}, and groups '{}' need some; raise --clients or its share",
+                    making.mix.population[place].name, self.params.clients, kind.name
+                ));
+            }
             let range = of.map_or(0..self.params.clients, |place| making.populations[place].clone());
             for _ in 0..count(kind, range.len())? {
                 let members = (kind.members.draw(rng).round() as usize).min(range.len());
