@@ -85,6 +85,7 @@ families! {
         SENT_BYTES = Counter "roost_sent_bytes" ["shard"] "bytes" "Bytes that were sent";
         RATE_LIMITED = Counter "roost_rate_limited" ["kind"] "" "Frames answered RATE_LIMITED by a connection's limit, by limit";
         PAUSED = Counter "roost_paused" ["shard"] "" "Times that a connection was read no more for a while: its outbox was long, or the router's queue full";
+        PARKED = Counter "roost_parked" ["shard"] "" "Receives that came for a connection after it was paused, and were kept as they came";
         OUTBOXES = Gauge "roost_outboxes" ["shard"] "" "Connections with output that waits";
         ASSEMBLY_BYTES = Gauge "roost_assembly_bytes" ["shard"] "bytes" "Bytes of partial input held";
         SEND_SECONDS = Histogram "roost_send_seconds" [] "seconds" "From a Send taken from its socket to its Sent in the outbox; one Send of a shard at a time is measured";

@@ -15,6 +15,14 @@ use crate::{
     ring::{Buffer, Completion, Op, Ring, Token},
 };
 
+/// Where a connection's input is.
+pub(super) enum Source<'a> {
+    /// In a buffer of the ring.
+    Buffer(Buffer, usize),
+    /// In memory of our own.
+    Kept(&'a mut [u8]),
+}
+
 /// Poll events after which nothing but the end of the stream, or an error, follows what can be read.
 const ENDS: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 
@@ -82,7 +90,12 @@ impl<R: Ring> Shard<R> {
     fn take_buffer(&mut self, slot: u32, completion: &Completion) {
         let Some(buffer) = completion.buffer else { return };
         if let Ok(bytes) = usize::try_from(completion.result) {
-            self.take_input(slot, buffer, bytes);
+            self.parts.stats.bytes_received.add(bytes as u64);
+            if self.slab[slot].flags.has(PAUSED) && self.slab[slot].life == Life::Live {
+                self.park(slot, buffer, bytes);
+            } else {
+                self.take_input(slot, Source::Buffer(buffer, bytes));
+            }
         }
         self.parts.ring.recycle(buffer);
     }
@@ -155,14 +168,18 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn take_input(&mut self, slot: u32, buffer: Buffer, bytes: usize) {
+    /// Takes input through the protocol. One that made its outbox long is paused before more of its input is looked at.
+    #[inline]
+    pub(super) fn take_input(&mut self, slot: u32, input: Source<'_>) {
         let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, now, moment, .. } = self;
         let connection = &mut slab[slot];
-        parts.stats.bytes_received.add(bytes as u64);
         if connection.life != Life::Live {
             return;
         }
-        let input = parts.ring.buffer(buffer, bytes);
+        let input = match input {
+            Source::Buffer(buffer, bytes) => parts.ring.buffer(buffer, bytes),
+            Source::Kept(bytes) => bytes,
+        };
         let before = outboxes.len(connection.outbox);
         let out = outboxes.open(&mut connection.outbox);
         let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
@@ -172,10 +189,14 @@ impl<R: Ring> Shard<R> {
             connection.reads = if first { 1 } else { connection.reads.saturating_add(1) };
             connection.heard = *now;
         }
-        if outboxes.len(connection.outbox) > before {
+        let after = outboxes.len(connection.outbox);
+        if after > before {
             outboxes.hurry(connection.outbox);
         }
         self.received_by(slot, next);
+        if after > limits::OUTBOX_PAUSE_BYTES {
+            self.pause(slot);
+        }
     }
 
     /// The session has begun: what its client sent before is received now.

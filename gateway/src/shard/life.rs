@@ -8,8 +8,8 @@ use super::{
     Shard,
     outboxes::NO_OUTBOX,
     slot::{
-        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, Life, OVER, PAUSED, POLLING, READING, RECEIVING, SENDING,
-        SHUTTING,
+        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, Life, OVER, PARKED, PAUSED, POLLING, READING, RECEIVING,
+        SENDING, SHUTTING,
     },
     trace::Step,
 };
@@ -52,8 +52,9 @@ impl<R: Ring> Shard<R> {
         let connection = &self.slab[slot];
         let flags = connection.flags;
         let over = self.outboxes.len(connection.outbox) > self.outbox_bytes_max();
-        // A peer that sent FIN after its Close frame may still read our answer; any other end is an end.
-        let ended = flags.has(ENDED) && connection.life != Life::Flushing;
+        // A peer that sent FIN after its Close frame may still read our answer, and what it sent before it is taken; any
+        // other end is an end.
+        let ended = flags.has(ENDED) && !flags.has(PARKED) && connection.life != Life::Flushing;
         if connection.life < Life::Ending && (ended || over) {
             if connection.life == Life::Live {
                 self.parts.stats.lost.add(1);
@@ -95,14 +96,18 @@ impl<R: Ring> Shard<R> {
         } else if !self.backlog.is_empty() {
             self.hold(slot);
         } else if waiting <= limits::OUTBOX_RESUME_BYTES && !self.slab[slot].conn.is_early() {
-            self.slab[slot].flags.set(PAUSED, false);
-            self.slab[slot].heard = self.now;
+            if flags.has(PARKED) {
+                self.resumed.push((slot, self.slab.generation(slot).unwrap_or_default()));
+            } else {
+                self.slab[slot].flags.set(PAUSED, false);
+                self.slab[slot].heard = self.now;
+            }
         }
         self.listen(slot);
     }
 
-    /// Reads no more: a poll that fires is only remembered, a multishot receive is ended. What has already come is still
-    /// taken.
+    /// Reads no more: a poll that fires is only remembered, a multishot receive is ended. What has already come is kept
+    /// as it came (`parked.rs`).
     pub(super) fn pause(&mut self, slot: u32) {
         let generation = self.slab.generation(slot).unwrap_or_default();
         let connection = &mut self.slab[slot];
@@ -117,6 +122,7 @@ impl<R: Ring> Shard<R> {
     /// All is said: what waits goes out, then a FIN.
     pub(super) fn finish(&mut self, slot: u32) {
         self.detach(slot);
+        self.drop_parked(slot);
         let connection = &mut self.slab[slot];
         if connection.life == Life::Live {
             connection.life = Life::Flushing;
@@ -155,6 +161,7 @@ impl<R: Ring> Shard<R> {
     /// Nothing more is said or heard.
     pub(super) fn end(&mut self, slot: u32) {
         self.detach(slot);
+        self.drop_parked(slot);
         let connection = &mut self.slab[slot];
         connection.conn.end(&mut self.assembly_bytes);
         connection.life = Life::Ending;

@@ -11,13 +11,14 @@ mod input;
 mod inquiry;
 mod life;
 mod outboxes;
+mod parked;
 mod probe;
 mod slot;
 mod stats;
 mod trace;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     sync::{
         Arc,
@@ -28,6 +29,7 @@ use std::{
 
 use quanta::Instant;
 use roost_proto::tier::{Effect, Full, Request};
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     conn::{Ask, Moment, Note, Rules},
@@ -116,6 +118,10 @@ pub struct Shard<R> {
     backlog: VecDeque<Request>,
     /// Connections that are not read until the backlog is empty.
     held: Vec<(u32, u32)>,
+    /// Input of paused connections, by slot; its bytes are among `assembly_bytes`.
+    parked: HashMap<u32, Vec<u8>, FxBuildHasher>,
+    /// Connections that may go on with it in the next turn, by slot and generation; each at most once.
+    resumed: Vec<(u32, u32)>,
     /// Connections received by multishot receive, by slot and generation.
     busy: Vec<(u32, u32)>,
     /// Connections that wait for a read buffer, each at most once.
@@ -149,6 +155,8 @@ impl<R: Ring> Shard<R> {
             assembly_bytes: 0,
             backlog: VecDeque::new(),
             held: Vec::new(),
+            parked: HashMap::default(),
+            resumed: Vec::new(),
             busy: Vec::new(),
             thirsty: VecDeque::new(),
             dirty: Vec::new(),
@@ -199,6 +207,7 @@ impl<R: Ring> Shard<R> {
         }
         self.sweep(self.clock.age(instant));
         self.read_thirsty();
+        self.take_parked();
         self.send_due();
         self.settle_dirty();
         self.keep_accepting();
@@ -217,6 +226,7 @@ impl<R: Ring> Shard<R> {
         self.dirty.shrink_to(limits::KEPT_LIST_ITEMS);
         self.held.shrink_to(limits::KEPT_LIST_ITEMS);
         self.thirsty.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.parked.shrink_to(limits::KEPT_LIST_ITEMS);
         self.backlog.shrink_to(limits::KEPT_LIST_ITEMS);
         self.scratch.shrink_to(limits::KEPT_BUFFER_BYTES_MAX);
     }
@@ -231,7 +241,11 @@ impl<R: Ring> Shard<R> {
     /// and not beyond the next slice of the sweep, nor beyond the time of an outbox that waits.
     fn sleep(&self, now: Instant) -> Duration {
         let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
-        if draining || self.is_looking() || !self.thirsty.is_empty() || !self.parts.mailbox.may_sleep() {
+        if draining
+            || self.is_looking()
+            || !(self.thirsty.is_empty() && self.resumed.is_empty())
+            || !self.parts.mailbox.may_sleep()
+        {
             return Duration::ZERO;
         }
         let age = self.clock.age(now);
@@ -319,7 +333,10 @@ impl<R: Ring> Shard<R> {
         let flags = &mut self.slab[slot].flags;
         flags.set(SENDING, false);
         // A short send is the last: the kernel goes on by itself (MSG_WAITALL) unless the socket failed.
-        flags.set(ENDED, flags.has(ENDED) || usize::try_from(completion.result) != Ok(bytes.len()));
+        if usize::try_from(completion.result) != Ok(bytes.len()) {
+            flags.set(ENDED, true);
+            self.drop_parked(slot);
+        }
         self.parts.stats.bytes_sent.add(completion.result.max(0) as u64);
         self.outboxes.keep(bytes);
         self.touch(slot);

@@ -56,6 +56,8 @@ pub const HUNG: u32 = 1 << 13;
 pub const THIRSTY: u32 = 1 << 14;
 /// Its operations were cancelled, and are not cancelled again at once.
 pub const CUT: u32 = 1 << 16;
+/// Input that came while it was paused is kept; see [`super::parked`].
+pub const PARKED: u32 = 1 << 17;
 /// Received by multishot receive instead of poll and read; see [`super::busy`].
 pub const BUSY: u32 = 1 << 15;
 

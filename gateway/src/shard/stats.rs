@@ -106,6 +106,8 @@ pub struct Stats {
     pub bytes_sent: Cell,
     /// Times that a connection was read no more for a while.
     pub paused: Cell,
+    /// Receives that came for a connection after it was paused, and were kept as they came.
+    pub parked: Cell,
     /// From a Send to its Sent, of one Send at a time.
     pub send: Latencies,
     /// Turns of the loop.

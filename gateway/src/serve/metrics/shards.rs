@@ -36,6 +36,7 @@ const COLUMNS: &[Column] = &[
     (&f::RECEIVED_BYTES, |stats| &stats.bytes_received),
     (&f::SENT_BYTES, |stats| &stats.bytes_sent),
     (&f::PAUSED, |stats| &stats.paused),
+    (&f::PARKED, |stats| &stats.parked),
     (&f::TURNS, |stats| &stats.turns),
     (&f::COMPLETIONS, |stats| &stats.completions),
     (&f::RECEIVE_BUFFERS_EXHAUSTED, |stats| &stats.receive_buffers_exhausted),
