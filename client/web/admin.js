@@ -48,11 +48,18 @@ async function turn() {
     readings.push(new Reading(await answer.text(), performance.now()));
     readings = readings.slice(-KEPT);
     draw();
-    status('connected', `Running for ${duration(Date.now() / 1000 - readings.at(-1).sum('process_start_time_seconds'))}${readings.at(-1).sum('roost_draining') > 0 ? ' · draining' : ''}`);
+    status('connected', running(readings.at(-1)));
   } catch {
     status('reconnecting', 'The gateway does not answer; trying again');
   }
   if (token !== null) timer = setTimeout(turn, Math.max(0, EVERY_MS - (performance.now() - begun)));
+}
+
+function running(now) {
+  const family = 'roost_admission_closed';
+  const closed = now.values(family, 'reason').filter((reason) => now.sum(family, 'reason', reason) > 0);
+  const since = `Running for ${duration(Date.now() / 1000 - now.sum('process_start_time_seconds'))}`;
+  return closed.length > 0 ? `${since} · nobody new is let in: ${closed.join(', ')}` : since;
 }
 
 function status(state, text) {

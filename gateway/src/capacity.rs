@@ -1,7 +1,7 @@
 //! How many connections this machine can hold, and which limit says so: worked out before anything starts, so that
 //! nobody learns it from the out-of-memory killer.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 use procfs::{
     Current as _, Meminfo,
@@ -9,7 +9,7 @@ use procfs::{
     sys::kernel::Version as KernelVersion,
 };
 
-use crate::limits;
+use crate::{cgroup, limits};
 
 /// `CAP_SYS_ADMIN`: `fs.file-max` does not bind a process that has it, `proc_sys_fs(5)`.
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -198,54 +198,10 @@ fn system_files_left() -> Option<u64> {
     Some(state.max.saturating_sub(state.allocated))
 }
 
-/// What the tightest control group of this process has left, version 2 or 1; `None` where none is limited.
+/// What the tightest control group of this process has left; `None` where none is limited.
 fn group_memory_left() -> Option<u64> {
-    let groups = Process::myself().ok()?.cgroups().ok()?;
-    let mut least: Option<u64> = None;
-    for group in groups {
-        let (root, files) = if group.controllers.iter().any(|name| name == "memory") {
-            ("/sys/fs/cgroup/memory", VERSION_1)
-        } else if group.hierarchy == 0 {
-            ("/sys/fs/cgroup", VERSION_2)
-        } else {
-            continue;
-        };
-        // A parent's limit binds as well as the group's own.
-        for folder in Path::new(group.pathname.trim_start_matches('/')).ancestors() {
-            let left = files.left_in(&Path::new(root).join(folder));
-            least = least.into_iter().chain(left).min();
-        }
-    }
-    least
-}
-
-/// Where a control group's folder tells of its memory.
-struct GroupFiles {
-    most: &'static str,
-    used: &'static str,
-    /// The line of `memory.stat` with the page cache that is given up first, which `used` includes.
-    cache: &'static str,
-}
-
-/// The kernel's `Documentation/admin-guide/cgroup-v1/memory.rst`.
-const VERSION_1: GroupFiles =
-    GroupFiles { most: "memory.limit_in_bytes", used: "memory.usage_in_bytes", cache: "total_inactive_file" };
-/// The kernel's `Documentation/admin-guide/cgroup-v2.rst`.
-const VERSION_2: GroupFiles =
-    GroupFiles { most: "memory.max", used: "memory.current", cache: "inactive_file" };
-
-impl GroupFiles {
-    /// What the group of `folder` has left; `None` when it is not limited.
-    fn left_in(&self, folder: &Path) -> Option<u64> {
-        let text = |file: &str| fs::read_to_string(folder.join(file)).ok();
-        let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
-        let line = |text: String| {
-            let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-            lines.find_map(|(name, value)| if name == self.cache { value.parse::<u64>().ok() } else { None })
-        };
-        let cache = text("memory.stat").and_then(line).unwrap_or_default();
-        Some(number(self.most)?.saturating_sub(number(self.used)?.saturating_sub(cache)))
-    }
+    let memories = cgroup::groups(Path::new("/")).into_iter().filter_map(|group| group.memory());
+    memories.map(cgroup::GroupMemory::left).min()
 }
 
 #[cfg(test)]
@@ -308,23 +264,6 @@ mod tests {
         (memory.mem_free, memory.buffers, memory.cached) = (1_000, 20, 300);
         (memory.shmem, memory.mem_available, memory.s_reclaimable) = (Some(200), Some(7_000), Some(4_000));
         assert_eq!(unused(&memory), 1_000 + 20 + 300 - 200);
-    }
-
-    #[test]
-    fn a_groups_page_cache_is_not_used_memory() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).expect("written");
-        assert_eq!(VERSION_2.left_in(folder.path()), None);
-        for files in [VERSION_1, VERSION_2] {
-            write(files.most, "1000\n");
-            write(files.used, "700\n");
-            assert_eq!(files.left_in(folder.path()), Some(300), "without memory.stat");
-        }
-        write("memory.stat", "file 600\ninactive_file 400\nactive_file 200\ntotal_inactive_file 500\n");
-        assert_eq!(VERSION_2.left_in(folder.path()), Some(700));
-        assert_eq!(VERSION_1.left_in(folder.path()), Some(800));
-        write(VERSION_2.most, "max\n");
-        assert_eq!(VERSION_2.left_in(folder.path()), None, "no limit of its own");
     }
 
     #[test]

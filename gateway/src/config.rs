@@ -122,6 +122,9 @@ pub struct Options {
     /// Router threads [default: one for two cores]
     #[arg(long, value_name = "N")]
     router_threads: Option<u16>,
+    /// Folder in which proc and sys lie, to see when memory is short; containers mount the host's elsewhere [default: /]
+    #[arg(long, value_name = "DIR")]
+    system_root: Option<PathBuf>,
     #[arg(skip)]
     limits: Option<Limits>,
 }
@@ -161,6 +164,8 @@ pub struct Config {
     pub group_members_max: u32,
     /// Router threads.
     pub router_threads: u16,
+    /// Where proc and sys lie.
+    pub system_root: PathBuf,
     /// How often users and connections may do what they do; only in the file.
     pub limits: Limits,
     /// Places in each ring's table of direct descriptors.
@@ -209,6 +214,7 @@ impl Options {
             history_days: self.history_days.or(file.history_days).unwrap_or_default(),
             group_members_max: self.group_members_max.or(file.group_members_max).unwrap_or(1024),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
+            system_root: self.system_root.or(file.system_root).unwrap_or_else(|| PathBuf::from("/")),
             limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
             capacity,

@@ -66,9 +66,13 @@ families! {
         ACCEPT_ERRORS = Counter "roost_accept_errors" ["shard"] "" "Accepts that failed: the table or the machine was full";
         UPGRADED = Counter "roost_upgraded" ["shard"] "" "Upgrades answered with 101";
         REFUSED = Counter "roost_refused" ["status"] "" "Upgrades refused, by HTTP status";
+        NOT_ADMITTED = Counter "roost_not_admitted" ["reason"] "" "Connections that were not let in and whose upgrade is answered 503, by reason";
+        ADMISSION_CLOSED = Gauge "roost_admission_closed" ["reason"] "" "1 while new connections are not let in for this reason";
         TOKENS_REFUSED = Counter "roost_tokens_refused" ["reason"] "" "Upgrades refused with 401, by what is wrong with their token";
-        REFUSING = Gauge "roost_refusing" ["shard"] "" "Connections beyond --max-connections on their way out";
+        REFUSING = Gauge "roost_refusing" ["shard"] "" "Connections that were not let in, on their way out";
         HANDSHAKES_TIMED_OUT = Counter "roost_handshakes_timed_out" ["shard"] "" "Connections whose handshake took too long";
+        LISTEN_BACKLOG = Gauge "roost_listen_backlog" ["shard"] "" "Clients that waited to be accepted, looked at once a second";
+        LISTEN_BACKLOG_MAX = Gauge "roost_listen_backlog_max" ["shard"] "" "Clients that may wait to be accepted; beyond them the kernel drops handshakes (net.core.somaxconn)";
         ENDED = Counter "roost_ended" ["shard"] "" "Connections that are gone";
         CLOSED = Counter "roost_closed" ["code"] "" "Sessions closed by the gateway, by close code";
         CLOSED_BY_PEER = Counter "roost_closed_by_peer" ["code"] "" "Sessions closed by their client, by close code; none: a Close frame without one";

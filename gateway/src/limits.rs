@@ -146,8 +146,26 @@ pub const GO_AWAY_RECONNECT_MS: (u32, u32) = (0, 5_000);
 /// The window for a session that was replaced or broke a rule: a client that comes back all the same does not do so
 /// in a storm.
 pub const GO_AWAY_POLICY_MS: (u32, u32) = (60_000, 300_000);
-/// Seconds after which a client refused with 503 may try again.
-pub const REFUSED_RETRY_S: u32 = 5;
+/// The window from which a client refused with 503 is told its time to come back, in seconds: those refused together do not come
+/// back together.
+pub const REFUSED_RETRY_S: (u32, u32) = (5, 30);
+
+/// Milliseconds between two looks at what may close the gateway to new sessions.
+pub const ADMISSION_SAMPLE_MS: u64 = 250;
+/// Percent of the last ten seconds in which some task of our control group, or of the machine, waited for memory
+/// (`proc_pressure_memory(5)`): new upgrades are refused from the first on and let in again below the second.
+pub const ADMISSION_STALL_PERCENT: (u32, u32) = (20, 5);
+/// The same of the memory that a limited control group of ours uses, page cache not counted.
+pub const ADMISSION_MEMORY_PERCENT: (u32, u32) = (95, 90);
+/// The same of the places of a listener's backlog that are taken, for [`ADMISSION_FULL_MS`].
+pub const ADMISSION_BACKLOG_PERCENT: (u32, u32) = (75, 25);
+/// The same of the requests that a shard holds because the router's queue is full, for [`ADMISSION_FULL_MS`].
+pub const ADMISSION_HELD_REQUESTS: (u32, u32) = (1, 1);
+/// Milliseconds for which a queue has to be full without a pause before new upgrades are refused: one that is full for a moment
+/// is what it is there for.
+pub const ADMISSION_FULL_MS: u64 = 5_000;
+/// Milliseconds of calm after which they are let in again.
+pub const ADMISSION_CALM_MS: u64 = 2_000;
 
 /// Connections waiting to be accepted, for each shard's listener; the kernel caps it at `net.core.somaxconn`.
 pub const LISTEN_BACKLOG: i32 = 65_535;
@@ -197,6 +215,14 @@ const _: () = assert!(READ_BUFFERS.is_multiple_of(64), "the pool's map of free b
 const _: () = assert!(
     BUSY_KEPT_RECEIVES < BUSY_READS,
     "a connection that has just become busy would go back to the poll at once"
+);
+const _: () = assert!(REFUSED_RETRY_S.0 < REFUSED_RETRY_S.1, "a window");
+const _: () = assert!(
+    ADMISSION_STALL_PERCENT.0 > ADMISSION_STALL_PERCENT.1
+        && ADMISSION_MEMORY_PERCENT.0 > ADMISSION_MEMORY_PERCENT.1
+        && ADMISSION_BACKLOG_PERCENT.0 > ADMISSION_BACKLOG_PERCENT.1
+        && ADMISSION_HELD_REQUESTS.0 >= ADMISSION_HELD_REQUESTS.1,
+    "what closes the gateway must be worse than what opens it, or it flaps"
 );
 const _: () = assert!(OUTBOX_RESUME_BYTES < OUTBOX_PAUSE_BYTES, "a paused connection must be able to resume");
 const _: () = assert!(

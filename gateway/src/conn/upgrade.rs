@@ -1,11 +1,12 @@
 //! The opening handshake of one connection, RFC 6455 section 4.2.
 
-use std::num::NonZeroU64;
+use std::{hash::Hasher as _, num::NonZeroU64};
 
 use roost_proto::{
     codec::Encoding,
     handshake::{self, Refusal, Upgrade},
 };
+use rustc_hash::FxHasher;
 
 use super::{Allowance, Ask, Backend, Conn, EncodingCell, Identity, Next, Note, Phase, Rules, Turn};
 use crate::limits;
@@ -36,7 +37,7 @@ impl Conn {
             };
         }
         if !self.assemble(input, rules, turn.assembly_bytes) {
-            return self.refuse(Refusal::Unavailable { retry_after_s: limits::REFUSED_RETRY_S }, turn);
+            return self.refuse(unavailable(input), turn);
         }
         let mut head =
             self.partial.as_mut().map(|partial| std::mem::take(&mut partial.bytes)).unwrap_or_default();
@@ -62,7 +63,7 @@ impl Conn {
         if self.assemble(input, rules, turn.assembly_bytes) {
             return Next::Stay;
         }
-        self.refuse(Refusal::Unavailable { retry_after_s: limits::REFUSED_RETRY_S }, turn)
+        self.refuse(unavailable(input), turn)
     }
 
     fn upgraded(&mut self, settled: &Settled, turn: &mut Turn<'_>) {
@@ -98,7 +99,7 @@ fn settle(head: &[u8], phase: Phase, rules: &Rules, out: &mut Vec<u8>) -> Result
         return Ok(None);
     };
     if phase == Phase::Refusing {
-        return Err(Refusal::Unavailable { retry_after_s: limits::REFUSED_RETRY_S });
+        return Err(unavailable(upgrade.key.as_bytes()));
     }
     let (identity, encoding, sub_protocol) = match &rules.backend {
         Backend::Echo => (None, Encoding::Json, upgrade.protocols().next()),
@@ -112,6 +113,16 @@ fn settle(head: &[u8], phase: Phase, rules: &Rules, out: &mut Vec<u8>) -> Result
     };
     handshake::write_accept(upgrade.key, sub_protocol, out);
     Ok(Some(Settled { identity, encoding, consumed }))
+}
+
+/// 503 with a time to come back that what the client sent chooses: its nonce is random (RFC 6455 section 4.1), so those who are refused
+/// together come back apart.
+fn unavailable(sent: &[u8]) -> Refusal {
+    let (least, most) = limits::REFUSED_RETRY_S;
+    let mut hasher = FxHasher::default();
+    hasher.write(sent);
+    let spread = hasher.finish() % u64::from(most - least + 1);
+    Refusal::Unavailable { retry_after_s: least + spread as u32 }
 }
 
 /// The first of the client's sub-protocols that we speak; JSON for a client that names none, so that a program with
@@ -130,4 +141,23 @@ fn choose_encoding(upgrade: &Upgrade<'_>) -> Result<(Encoding, Option<&'static s
         ));
     }
     Ok((Encoding::Json, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn those_refused_together_come_back_apart() {
+        let (least, most) = limits::REFUSED_RETRY_S;
+        let told: BTreeSet<u32> = (0..2_000_u32)
+            .map(|client| match unavailable(format!("AAAAAAAAAAAAAAAAAA{client:04}==").as_bytes()) {
+                Refusal::Unavailable { retry_after_s } => retry_after_s,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(told.iter().copied().eq(least..=most), "{told:?}");
+    }
 }

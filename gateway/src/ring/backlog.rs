@@ -54,6 +54,14 @@ impl Backlog {
 /// # Errors
 /// The descriptor is no listening TCP socket.
 pub fn waiting(listener: &TcpListener) -> io::Result<u32> {
+    length(listener).map(|(waiting, _)| waiting)
+}
+
+/// Clients that wait to be accepted, and how many may: `tcpi_unacked` and `tcpi_sacked` of a listening socket.
+///
+/// # Errors
+/// The descriptor is no listening TCP socket.
+pub fn length(listener: &TcpListener) -> io::Result<(u32, u32)> {
     // SAFETY: `tcp_info` is a C structure of integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut bytes = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -67,7 +75,7 @@ pub fn waiting(listener: &TcpListener) -> io::Result<u32> {
             &raw mut bytes,
         )
     };
-    if failed == 0 { Ok(info.tcpi_unacked) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 { Ok((info.tcpi_unacked, info.tcpi_sacked)) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -105,6 +113,9 @@ mod tests {
         // The third handshake packet is processed within connect(2) over the loopback.
         assert_eq!(waiting(&listener).expect("TCP_INFO"), 3);
         let _accepted = listener.accept().expect("accepted");
-        assert_eq!(waiting(&listener).expect("TCP_INFO"), 2);
+        // The standard library listens with a backlog of 128 or the kernel's largest.
+        let (waiting, most) = length(&listener).expect("TCP_INFO");
+        assert_eq!(waiting, 2);
+        assert!((128..=65_535).contains(&most), "{most}");
     }
 }

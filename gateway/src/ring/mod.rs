@@ -69,6 +69,10 @@ pub struct Occupancy {
     pub read_buffers: usize,
     /// Buffers provided for multishot receives.
     pub provided_buffers: usize,
+    /// Clients that waited to be accepted at the last [`Ring::rest`].
+    pub listen_backlog: u32,
+    /// Clients that may wait there.
+    pub listen_backlog_max: u32,
 }
 
 /// The operation a completion belongs to.

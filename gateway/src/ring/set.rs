@@ -395,6 +395,8 @@ impl Ring for Uring {
             }
         }
         self.close_empty();
+        let (waiting, most) = backlog::length(&self.listener).unwrap_or_default();
+        (self.occupancy.listen_backlog, self.occupancy.listen_backlog_max) = (waiting, most);
         self.reads.rest();
         if self.sending.len() < limits::KEPT_LIST_ITEMS {
             self.sending.shrink_to(limits::KEPT_LIST_ITEMS);

@@ -5,6 +5,7 @@ mod inquiries;
 mod listen;
 mod memory;
 mod metrics;
+mod watch;
 
 use std::{
     fs,
@@ -38,12 +39,14 @@ use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink, TokensRefuse
 use inquiries::Inquiries;
 use memory::Memory;
 use metrics::{Density, Sources};
+use watch::Watch;
 
 /// A gateway that serves.
 pub struct Running {
     ws: SocketAddr,
     shards: Vec<JoinHandle<()>>,
     density: Density,
+    watch: Watch,
     shared: Arc<Shared>,
     mailboxes: Vec<Sender<Effect>>,
     http: HttpService,
@@ -127,7 +130,8 @@ pub fn start(config: &Config) -> Result<Running> {
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
     watch_signals(sender)?;
-    Ok(Running { ws, shards, density, shared: fleet.shared, mailboxes, http, router, news })
+    let watch = Watch::new(config, density.shards.clone(), Arc::clone(&fleet.shared));
+    Ok(Running { ws, shards, density, watch, shared: fleet.shared, mailboxes, http, router, news })
 }
 
 const _: () =
@@ -304,10 +308,13 @@ impl Running {
     ///
     /// # Errors
     /// A shard failed.
-    pub fn wait(self) -> Result<()> {
-        let failed = match self.news.recv() {
-            Ok(News::ShardEnded(number, result)) => Some(shard_failure(number, result)),
-            Ok(News::Signal) | Err(_) => None,
+    pub fn wait(mut self) -> Result<()> {
+        let failed = loop {
+            match self.news.recv_timeout(Duration::from_millis(limits::ADMISSION_SAMPLE_MS)) {
+                Ok(News::ShardEnded(number, result)) => break Some(shard_failure(number, result)),
+                Ok(News::Signal) | Err(mpsc::RecvTimeoutError::Disconnected) => break None,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.watch.look(),
+            }
         };
         let left = self.drain();
         match (failed, left) {

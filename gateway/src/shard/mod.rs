@@ -32,6 +32,7 @@ use roost_proto::tier::{Effect, Full, Request};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
+    admission::{Gate, Reason},
     conn::{Ask, Moment, Note, Rules},
     limits,
     mailbox::Receiver,
@@ -64,6 +65,8 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// Connections of the process that were let in, until they are closed; those being refused are not among them.
     pub connections: AtomicU64,
+    /// Whether new sessions are let in.
+    pub gate: Gate,
     /// What an operator wants to know.
     pub desk: Desk,
 }
@@ -289,7 +292,8 @@ impl<R: Ring> Shard<R> {
             self.accept_has_failed();
             return;
         };
-        let admitted = self.admit();
+        let refused = self.admit().err();
+        let admitted = refused.is_none();
         let since_s = (self.now_ms / 1_000) as u32;
         let Ok((slot, _)) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now, since_s)) else {
             // No memory for a slot. The close is named by none, so that its completion moves nobody.
@@ -301,7 +305,10 @@ impl<R: Ring> Shard<R> {
             return;
         };
         self.slab[slot].flags.set(ADMITTED, admitted);
-        self.refusing += u32::from(!admitted);
+        if let Some(reason) = refused {
+            self.refusing += 1;
+            self.parts.stats.not_admitted[reason as usize].add(1);
+        }
         self.parts.stats.accepted.add(1);
         self.trace(slot, Step::Accepted { admitted });
         self.touch(slot);
@@ -313,13 +320,19 @@ impl<R: Ring> Shard<R> {
         self.accept_failed = Some(self.now);
     }
 
-    /// Counts one more connection, if `--max-connections` has room. One that is refused takes no place: the next client
-    /// need not wait until it is gone.
-    fn admit(&self) -> bool {
+    /// Counts one more connection, if it is let in. One that is refused takes no place: the next client need not wait until it is
+    /// gone.
+    fn admit(&self) -> Result<(), Reason> {
         let (shared, most) = (&self.parts.shared, self.parts.connections_max);
+        if shared.draining.load(Ordering::Relaxed) {
+            return Err(Reason::Draining);
+        }
+        if let Some(reason) = shared.gate.closed().first() {
+            return Err(reason);
+        }
         let one_more = |count| (count < most).then_some(count + 1);
-        !shared.draining.load(Ordering::Relaxed)
-            && shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+        let counted = shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        counted.map(drop).map_err(|_| Reason::ConnectionsMax)
     }
 
     fn keep_accepting(&mut self) {
@@ -399,5 +412,7 @@ impl<R: Ring> Shard<R> {
         stats.ring_failures.set(rings.ring_failures);
         stats.read_buffers.set(rings.read_buffers as u64);
         stats.provided_buffers.set(rings.provided_buffers as u64);
+        stats.listen_backlog.set(rings.listen_backlog.into());
+        stats.listen_backlog_max.set(rings.listen_backlog_max.into());
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::conn::RATE_LIMITED;
+use crate::{admission::REASONS, conn::RATE_LIMITED};
 
 /// A number with one writer, so that counting needs no locked instruction.
 #[derive(Debug, Default)]
@@ -74,6 +74,12 @@ pub struct Stats {
     pub connections: Cell,
     /// Connections now that were not let in; [`crate::limits::REFUSING_MAX`] of them stop the accepting.
     pub refusing: Cell,
+    /// Connections that were not let in, by [`crate::admission::Reason`].
+    pub not_admitted: [Cell; REASONS.len()],
+    /// Clients that waited to be accepted when the listener was last asked, in a tick.
+    pub listen_backlog: Cell,
+    /// Clients that may wait there.
+    pub listen_backlog_max: Cell,
     /// Connections accepted.
     pub accepted: Cell,
     /// Accepts that failed: the table or the machine was full, or there was no memory for a slot.

@@ -11,13 +11,14 @@ use procfs::{
     process::{LimitValue, Process},
 };
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
-use roost_gateway::{families as f, shard::Shared};
+use roost_gateway::{admission::Reason, families as f, shard::Shared};
 
 use super::{Encoded, Writer, encode_fraction};
 
 /// The collector.
 pub struct Machine {
     shared: Arc<Shared>,
+    connections_max: u64,
     data: PathBuf,
     start_s: f64,
 }
@@ -30,8 +31,8 @@ impl std::fmt::Debug for Machine {
 
 impl Machine {
     /// `data` is the folder whose disk is looked at.
-    pub fn new(shared: Arc<Shared>, data: &Path) -> Self {
-        Self { shared, data: data.to_owned(), start_s: start_s().unwrap_or_default() }
+    pub fn new(shared: Arc<Shared>, connections_max: u64, data: &Path) -> Self {
+        Self { shared, connections_max, data: data.to_owned(), start_s: start_s().unwrap_or_default() }
     }
 
     fn encode_process(writer: &mut Writer<'_>) -> Encoded {
@@ -48,6 +49,17 @@ impl Machine {
         writer.one(&f::PROCESS_THREADS, stat.map_or(0, |stat| stat.num_threads as u64))?;
         writer.one(&f::PROCESS_OPEN_FDS, files.unwrap_or_default() as u64)?;
         writer.one(&f::PROCESS_MAX_FDS, files_max)
+    }
+
+    fn encode_admission(&self, writer: &mut Writer<'_>) -> Encoded {
+        let closed = self.shared.gate.closed();
+        let is_closed = |reason: Reason| match reason {
+            Reason::ConnectionsMax => self.shared.connections.load(Ordering::Relaxed) >= self.connections_max,
+            Reason::Draining => self.shared.draining.load(Ordering::Relaxed),
+            watched => closed.by(watched),
+        };
+        let samples = Reason::ALL.map(|reason| (reason.name().to_owned(), is_closed(reason).into()));
+        writer.by(&f::ADMISSION_CLOSED, samples)
     }
 
     fn encode_disk(&self, writer: &mut Writer<'_>) -> Encoded {
@@ -91,6 +103,7 @@ impl Collector for Machine {
         let mut writer = Writer(encoder);
         writer.by(&f::BUILD_INFO, [(env!("CARGO_PKG_VERSION").to_owned(), 1)])?;
         writer.one(&f::DRAINING, self.shared.draining.load(Ordering::Relaxed).into())?;
+        self.encode_admission(&mut writer)?;
         writer.fraction(&f::PROCESS_START_SECONDS, self.start_s)?;
         Self::encode_process(&mut writer)?;
         self.encode_disk(&mut writer)?;

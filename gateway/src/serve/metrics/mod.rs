@@ -39,10 +39,14 @@ pub struct Sources<'a> {
 /// A registry over all of them.
 pub fn registry(sources: Sources<'_>) -> Registry {
     let mut registry = Registry::default();
-    let shards = sources.density.shards.clone();
+    let (shards, connections_max) = (sources.density.shards.clone(), sources.density.connections_max);
     registry.register_collector(Box::new(shards::Shards::new(shards, sources.tokens)));
     registry.register_collector(Box::new(sources.density));
-    registry.register_collector(Box::new(machine::Machine::new(sources.shared, sources.data)));
+    registry.register_collector(Box::new(machine::Machine::new(
+        sources.shared,
+        connections_max,
+        sources.data,
+    )));
     if let Some(handle) = sources.router {
         registry.register_collector(Box::new(router::Router(handle)));
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use roost_gateway::{
+    admission::REASONS,
     auth::TOKEN_ERRORS,
     conn::RATE_LIMITED,
     families::{self as f, Family},
@@ -47,6 +48,8 @@ const COLUMNS: &[Column] = &[
     (&f::CORRUPT_EVENTS, |stats| &stats.corrupt_events),
     (&f::CONNECTIONS, |stats| &stats.connections),
     (&f::REFUSING, |stats| &stats.refusing),
+    (&f::LISTEN_BACKLOG, |stats| &stats.listen_backlog),
+    (&f::LISTEN_BACKLOG_MAX, |stats| &stats.listen_backlog_max),
     (&f::OUTBOXES, |stats| &stats.outboxes),
     (&f::ASSEMBLY_BYTES, |stats| &stats.assembly_bytes),
     (&f::BACKLOG_REQUESTS, |stats| &stats.backlog_requests),
@@ -88,6 +91,8 @@ impl Shards {
         writer.by(&f::CLOSED, self.by_name(codes, |stats| &stats.closed))?;
         let codes = PEER_CLOSE_CODES.into_iter().map(number);
         writer.by(&f::CLOSED_BY_PEER, self.by_name(codes, |stats| &stats.closed_by_peer))?;
+        let reasons = REASONS.iter().map(ToString::to_string);
+        writer.by(&f::NOT_ADMITTED, self.by_name(reasons, |stats| &stats.not_admitted))?;
         let kinds = RATE_LIMITED.iter().map(ToString::to_string);
         writer.by(&f::RATE_LIMITED, self.by_name(kinds, |stats| &stats.rate_limited))?;
         let errors = TOKEN_ERRORS.iter().map(ToString::to_string);
