@@ -125,6 +125,14 @@ pub struct Options {
     /// Folder in which proc and sys lie, to see when memory is short; containers mount the host's elsewhere [default: /]
     #[arg(long, value_name = "DIR")]
     system_root: Option<PathBuf>,
+    /// Every connection to --listen begins with the PROXY header of a proxy, version 2 or 1, which tells the client's address
+    #[arg(long)]
+    #[serde(default)]
+    proxy_protocol: bool,
+    /// The same of --http
+    #[arg(long)]
+    #[serde(default)]
+    http_proxy_protocol: bool,
     #[arg(skip)]
     limits: Option<Limits>,
 }
@@ -164,6 +172,10 @@ pub struct Config {
     pub group_members_max: u32,
     /// Router threads.
     pub router_threads: u16,
+    /// A proxy's header comes first on each connection of the WebSocket service.
+    pub proxy_protocol: bool,
+    /// The same of the HTTP service.
+    pub http_proxy_protocol: bool,
     /// Where proc and sys lie.
     pub system_root: PathBuf,
     /// How often users and connections may do what they do; only in the file.
@@ -214,6 +226,8 @@ impl Options {
             history_days: self.history_days.or(file.history_days).unwrap_or_default(),
             group_members_max: self.group_members_max.or(file.group_members_max).unwrap_or(1024),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
+            proxy_protocol: self.proxy_protocol || file.proxy_protocol,
+            http_proxy_protocol: self.http_proxy_protocol || file.http_proxy_protocol,
             system_root: self.system_root.or(file.system_root).unwrap_or_else(|| PathBuf::from("/")),
             limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,

@@ -73,6 +73,8 @@ families! {
         HANDSHAKES_TIMED_OUT = Counter "roost_handshakes_timed_out" ["shard"] "" "Connections whose handshake took too long";
         LISTEN_BACKLOG = Gauge "roost_listen_backlog" ["shard"] "" "Clients that waited to be accepted, looked at once a second";
         LISTEN_BACKLOG_MAX = Gauge "roost_listen_backlog_max" ["shard"] "" "Clients that may wait to be accepted; beyond them the kernel drops handshakes (net.core.somaxconn)";
+        PROXIED = Gauge "roost_proxied" ["shard"] "" "Connections whose client's address a proxy has told (--proxy-protocol)";
+        PROXY_HEADERS_REFUSED = Counter "roost_proxy_headers_refused" ["shard"] "" "Connections closed without an answer because no valid PROXY header came first";
         ENDED = Counter "roost_ended" ["shard"] "" "Connections that are gone";
         CLOSED = Counter "roost_closed" ["code"] "" "Sessions closed by the gateway, by close code";
         CLOSED_BY_PEER = Counter "roost_closed_by_peer" ["code"] "" "Sessions closed by their client, by close code; none: a Close frame without one";

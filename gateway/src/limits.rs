@@ -126,6 +126,11 @@ pub const RATE_BURST_S_MAX: u64 = 9_000;
 
 /// Seconds a client has for its opening handshake. Longer: the connection is closed.
 pub const HANDSHAKE_S_MAX: u16 = 10;
+/// Bytes of a PROXY header, TLVs included; its senders keep to 536 (section 2.2). Larger: the connection is closed without an answer.
+pub const PROXY_HEADER_BYTES_MAX: usize = 1_024;
+/// Connections of a shard of whose PROXY header only a part has come. More: they are closed without an answer; a header comes in one
+/// piece, unless it comes from somebody who means no good.
+pub const PROXY_PARTIAL_MAX: usize = 1_024;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.
 pub const CLOSE_S_MAX: u16 = 5;
 /// A session is reaped when nothing came for this many heartbeat periods.

@@ -121,7 +121,13 @@ fn fixture_with(websocket: WebSocketAddress, with_accounts: bool) -> Fixture {
         metrics: Arc::new(registry),
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let config = HttpConfig { websocket, token_ttl_s: 600, message_bytes_max: 131_072, call_rate: None };
+    let config = HttpConfig {
+        websocket,
+        token_ttl_s: 600,
+        message_bytes_max: 131_072,
+        call_rate: None,
+        proxy_protocol: false,
+    };
     let service = start(config, listener, services).expect("started");
     Fixture { service, accounts, keys, _data: data }
 }

@@ -27,7 +27,7 @@ const STAGES: &[(&str, &[&str])] = &[
     ("conn", &["limits", "roost_proto"]),
     ("auth", &["conn"]),
     ("families.rs", &[]),
-    ("http", &["auth", "conn", "families", "roost_proto"]),
+    ("http", &["auth", "conn", "families", "limits", "roost_proto"]),
     ("cgroup.rs", &[]),
     ("capacity.rs", &["cgroup", "limits"]),
     ("admission.rs", &["cgroup", "limits"]),

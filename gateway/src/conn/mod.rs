@@ -1,12 +1,14 @@
 //! One connection as a protocol: bytes in, bytes and asks out. It opens no socket, reads no clock, sees no ring.
 //!
-//! `allowance` counts what it may send, `upgrade` answers the opening handshake, `session` speaks WebSocket after it.
+//! `allowance` counts what it may send, `proxy` reads whose connection a proxy passes on, `upgrade` answers the opening handshake, `session` speaks WebSocket after it.
 
 mod allowance;
+mod proxy;
 mod session;
 mod upgrade;
 
 pub use allowance::{Allowance, Limited, Moment, RATE_LIMITED, Rate, Rates};
+pub use proxy::{BadProxyHeader, Proxied, parse_proxy, proxy_bytes_wanted};
 pub use session::close_code;
 pub use upgrade::PATH;
 

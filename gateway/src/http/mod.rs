@@ -15,6 +15,7 @@ mod openapi;
 mod operators;
 mod page;
 mod password;
+mod proxied;
 mod routes;
 mod server;
 mod throttle;
@@ -46,6 +47,8 @@ pub struct HttpConfig {
     pub message_bytes_max: u64,
     /// How often a user may call: a period in which one more call is allowed, and calls at once. `None`: at any rate.
     pub call_rate: Option<(Duration, NonZeroU32)>,
+    /// Each connection begins with the header of a proxy, which tells the client's address.
+    pub proxy_protocol: bool,
 }
 
 /// What the HTTP service serves from.

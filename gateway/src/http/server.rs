@@ -24,7 +24,7 @@ use super::limits::{
     STOP_MS_MAX,
 };
 use super::routes::{self, Shared};
-use super::{HttpConfig, Services, password};
+use super::{HttpConfig, Services, password, proxied};
 
 /// Who is at the other end of the connection a request came on.
 #[derive(Clone, Copy)]
@@ -49,6 +49,7 @@ pub fn start(
 ) -> io::Result<HttpService> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
+    let proxied = config.proxy_protocol;
     let shared = Arc::new(Shared::new(config, services));
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,7 +64,7 @@ pub fn start(
         TcpListener::from_std(listener)?
     };
     let thread = std::thread::Builder::new().name("roost-http".to_owned()).spawn(move || {
-        runtime.block_on(serve(listener, router, stopped));
+        runtime.block_on(serve(listener, proxied, router, stopped));
         runtime.shutdown_timeout(Duration::from_millis(STOP_MS_MAX));
     })?;
     Ok(HttpService { address, shared, stop, thread: Some(thread) })
@@ -101,7 +102,7 @@ impl Drop for HttpService {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, proxied: bool, router: Router, mut stopped: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(router);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -112,7 +113,14 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
             () = stop_asked(&mut stopped) => break,
         };
         let Some((stream, peer, place)) = accepted else { continue };
-        let connection = serve_connection(stream, peer, service.clone(), stopped.clone());
+        let (service, stopped) = (service.clone(), stopped.clone());
+        let connection = async move {
+            let peer = if proxied { proxied::client(&stream, peer).await } else { Ok(peer) };
+            match peer {
+                Ok(peer) => serve_connection(stream, peer, service, stopped).await,
+                Err(error) => tracing::debug!(%error, "an HTTP connection without a valid PROXY header"),
+            }
+        };
         connections.spawn(async move {
             let _place = place;
             let _: Result<(), _> =

@@ -97,7 +97,7 @@ pub fn start(config: &Config) -> Result<Running> {
     let fleet = Fleet {
         config,
         rules: Arc::new(rules(config, &keys, &tokens)),
-        shared: Arc::default(),
+        shared: Arc::new(Shared { proxy_protocol: config.proxy_protocol, ..Shared::default() }),
         router: router.as_ref(),
         news: sender.clone(),
     };
@@ -125,6 +125,7 @@ pub fn start(config: &Config) -> Result<Running> {
         websocket,
         token_ttl_s: http::limits::TOKEN_TTL_S,
         message_bytes_max: config.max_message_bytes,
+        proxy_protocol: config.http_proxy_protocol,
         call_rate: config.limits.http_calls.0.map(|limit| (limit.period, limit.burst)),
     };
     let http =

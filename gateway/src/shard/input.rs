@@ -171,6 +171,7 @@ impl<R: Ring> Shard<R> {
     /// Takes input through the protocol. One that made its outbox long is paused before more of its input is looked at.
     #[inline]
     pub(super) fn take_input(&mut self, slot: u32, input: Source<'_>) {
+        let Some(header_bytes) = self.past_proxy_header(slot, &input) else { return };
         let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, now, moment, .. } = self;
         let connection = &mut slab[slot];
         if connection.life != Life::Live {
@@ -183,7 +184,7 @@ impl<R: Ring> Shard<R> {
         let before = outboxes.len(connection.outbox);
         let out = outboxes.open(&mut connection.outbox);
         let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
-        let next = connection.conn.receive(input, &parts.rules, &mut turn);
+        let next = connection.conn.receive(&mut input[header_bytes..], &parts.rules, &mut turn);
         if matches!(connection.conn.phase(), Phase::Attaching | Phase::Open) {
             let first = connection.heard != *now;
             connection.reads = if first { 1 } else { connection.reads.saturating_add(1) };

@@ -28,7 +28,7 @@ pub struct Found {
     pub generation: u32,
     /// Device number.
     pub device: u32,
-    /// The peer's address; `None` where the kernel does not tell (before Linux 6.8).
+    /// The client's address where a proxy told it, the peer's otherwise; `None` where the kernel does not tell (before Linux 6.8).
     pub address: Option<SocketAddr>,
     /// Where it stands.
     pub state: &'static str,
@@ -138,7 +138,7 @@ impl<R: Ring> Shard<R> {
                 slot,
                 generation,
                 device: who.device,
-                address: None,
+                address: self.clients.address(slot),
                 state: state(connection),
                 age_s: (self.now_ms / 1_000).saturating_sub(connection.since_s.into()),
                 silent_s: self.now.since(connection.heard).into(),
@@ -147,7 +147,8 @@ impl<R: Ring> Shard<R> {
                 paused: connection.flags.has(PAUSED),
             });
             // Once the close is submitted the descriptor is the next one's.
-            let asks = connection.life < Life::Closing;
+            let told = self.clients.address(slot).is_some();
+            let asks = !told && connection.life < Life::Closing;
             let token = Token::new(Op::Peer, generation, slot);
             if asks && self.parts.ring.ask_peer(connection.descriptor, token) {
                 look.addresses += 1;

@@ -197,6 +197,7 @@ impl<R: Ring> Shard<R> {
     /// The descriptor is closed: nothing names this slot any more.
     pub(super) fn closed(&mut self, slot: u32) {
         self.trace(slot, Step::Gone);
+        self.clients.forget(slot);
         let connection = self.slab.remove(slot);
         if connection.flags.has(ADMITTED) {
             self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);

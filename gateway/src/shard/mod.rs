@@ -13,6 +13,7 @@ mod life;
 mod outboxes;
 mod parked;
 mod probe;
+mod proxied;
 mod slot;
 mod stats;
 mod trace;
@@ -45,7 +46,8 @@ use inquiry::Look;
 pub use inquiry::{Answer, Desk, Found, Inquiry};
 use outboxes::Outboxes;
 use probe::Probe;
-use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot};
+use proxied::Clients;
+use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot, UNPROXIED};
 pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
 use trace::Step;
 
@@ -67,6 +69,8 @@ pub struct Shared {
     pub connections: AtomicU64,
     /// Whether new sessions are let in.
     pub gate: Gate,
+    /// `--proxy-protocol`: each connection begins with the header of a proxy.
+    pub proxy_protocol: bool,
     /// What an operator wants to know.
     pub desk: Desk,
 }
@@ -99,6 +103,7 @@ pub struct Shard<R> {
     slab: Slab<Slot>,
     outboxes: Outboxes,
     company: Company,
+    clients: Clients,
     probe: Probe,
     /// Of [`Shared::desk`].
     inquiries_seen: u64,
@@ -144,6 +149,7 @@ impl<R: Ring> Shard<R> {
             slab: Slab::new(GENERATIONS),
             outboxes: Outboxes::default(),
             company: Company::default(),
+            clients: Clients::default(),
             probe: Probe::default(),
             inquiries_seen: 0,
             look: None,
@@ -305,6 +311,7 @@ impl<R: Ring> Shard<R> {
             return;
         };
         self.slab[slot].flags.set(ADMITTED, admitted);
+        self.slab[slot].flags.set(UNPROXIED, self.parts.shared.proxy_protocol);
         if let Some(reason) = refused {
             self.refusing += 1;
             self.parts.stats.not_admitted[reason as usize].add(1);
@@ -401,6 +408,7 @@ impl<R: Ring> Shard<R> {
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);
         stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
+        stats.proxied.set(self.clients.used());
         stats.busy_connections.set(self.busy.len() as u64);
         stats.read_waiting.set(self.thirsty.len() as u64);
         stats.slab_blocks.set(self.slab.blocks() as u64);

@@ -58,6 +58,8 @@ pub const THIRSTY: u32 = 1 << 14;
 pub const CUT: u32 = 1 << 16;
 /// Input that came while it was paused is kept; see [`super::parked`].
 pub const PARKED: u32 = 1 << 17;
+/// A proxy's header must come first and has not come whole; see [`super::proxied`].
+pub const UNPROXIED: u32 = 1 << 18;
 /// Received by multishot receive instead of poll and read; see [`super::busy`].
 pub const BUSY: u32 = 1 << 15;
 

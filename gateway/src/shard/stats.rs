@@ -76,6 +76,10 @@ pub struct Stats {
     pub refusing: Cell,
     /// Connections that were not let in, by [`crate::admission::Reason`].
     pub not_admitted: [Cell; REASONS.len()],
+    /// Connections that were closed because no valid header of a proxy came first.
+    pub proxy_headers_refused: Cell,
+    /// Connections now whose client's address a proxy has told.
+    pub proxied: Cell,
     /// Clients that waited to be accepted when the listener was last asked, in a tick.
     pub listen_backlog: Cell,
     /// Clients that may wait there.

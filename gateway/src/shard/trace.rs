@@ -6,7 +6,10 @@
 use tracing::{Level, Span};
 
 use super::Shard;
-use crate::{conn::Note, ring::Ring};
+use crate::{
+    conn::{BadProxyHeader, Note},
+    ring::Ring,
+};
 
 /// A step of a session's life; the note of what the protocol decided is one too.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +19,10 @@ pub enum Step<'a> {
         /// There is room for it.
         admitted: bool,
     },
+    /// The header of its proxy has come; where it tells the client's address, the span has it from now on.
+    Proxied,
+    /// What came first is no such header: the end.
+    Unproxied(BadProxyHeader),
     /// Something the protocol noted; messages are none of the log's concern.
     Noted(&'a Note),
     /// The router was asked to begin the session.
@@ -49,6 +56,7 @@ impl<R: Ring> Shard<R> {
             generation = self.slab.generation(slot),
             user = who.map(|who| who.user),
             device = who.map(|who| who.device),
+            client = self.clients.address(slot).map(tracing::field::display),
         )
     }
 }
@@ -56,6 +64,8 @@ impl<R: Ring> Shard<R> {
 fn write(step: Step<'_>) {
     match step {
         Step::Accepted { admitted } => tracing::debug!(admitted, "accepted"),
+        Step::Proxied => tracing::debug!("its proxy said whose it is"),
+        Step::Unproxied(bad) => tracing::debug!(%bad, "closed without an answer"),
         Step::Noted(Note::Upgraded) => tracing::debug!("upgraded"),
         Step::Noted(Note::Refused(status)) => tracing::debug!(status, "upgrade refused"),
         Step::Noted(Note::Violation(violation)) => tracing::debug!(%violation, "against the protocol"),

@@ -2,4 +2,5 @@
 //! make of it, and what the standard asks of a server.
 
 mod admission;
+mod proxy_protocol;
 mod raw;

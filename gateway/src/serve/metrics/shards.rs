@@ -50,6 +50,8 @@ const COLUMNS: &[Column] = &[
     (&f::REFUSING, |stats| &stats.refusing),
     (&f::LISTEN_BACKLOG, |stats| &stats.listen_backlog),
     (&f::LISTEN_BACKLOG_MAX, |stats| &stats.listen_backlog_max),
+    (&f::PROXIED, |stats| &stats.proxied),
+    (&f::PROXY_HEADERS_REFUSED, |stats| &stats.proxy_headers_refused),
     (&f::OUTBOXES, |stats| &stats.outboxes),
     (&f::ASSEMBLY_BYTES, |stats| &stats.assembly_bytes),
     (&f::BACKLOG_REQUESTS, |stats| &stats.backlog_requests),
