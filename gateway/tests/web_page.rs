@@ -57,6 +57,28 @@ async fn two_windows_of_one_browser_have_an_account_each() -> Result<()> {
     ended
 }
 
+/// Chromium's own WebSocket against an echo, without the page.
+#[tokio::test]
+async fn a_browsers_websocket_is_echoed_closes_and_is_closed() -> Result<()> {
+    let gateway = Gateway::start(&["--backend", "echo", "--max-message-bytes", "1048576"])?;
+    let driver = Driver::start()?;
+    let browser = driver.open(Look::DesktopLight).await?;
+    let page = format!("http://{}/healthz", gateway.http);
+    let seen = browser.echo(&page, &format!("ws://{}/any", gateway.ws)).await;
+    browser.close().await?;
+    let expected = serde_json::json!({
+        "protocol": "first.example",
+        "extensions": "",
+        "text": ["text", "", "ünïcödé 🐦"],
+        "binary": [0, 1, 255],
+        "large": true,
+        "closed": [4321, true],
+        "closedByGateway": [1009, true],
+    });
+    assert_eq!(seen?, expected);
+    Ok(())
+}
+
 async fn one_browser(browser: &Browser) -> Result<()> {
     browser.fill_door("tab-sign-up", ALICE, PASSWORD).await?;
     browser.shows("#status", "Connected").await?;

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::DEADLINE;
 
 mod admin;
+mod echo;
 
 const INSTALL: &str = "install them: apt-get install -y chromium chromium-driver";
 

@@ -2,5 +2,10 @@
 //! make of it, and what the standard asks of a server.
 
 mod admission;
+mod clients;
+mod closes;
+mod frames;
+mod handshakes;
+mod proxies;
 mod proxy_protocol;
 mod raw;
