@@ -125,6 +125,10 @@ pub struct Options {
     /// Folder in which proc and sys lie, to see when memory is short; containers mount the host's elsewhere [default: /]
     #[arg(long, value_name = "DIR")]
     system_root: Option<PathBuf>,
+    /// Lets new clients in however short memory is and however long queues are, up to --max-connections; for measurements
+    #[arg(long)]
+    #[serde(default)]
+    always_admit: bool,
     /// Every connection to --listen begins with the PROXY header of a proxy, version 2 or 1, which tells the client's address
     #[arg(long)]
     #[serde(default)]
@@ -172,6 +176,8 @@ pub struct Config {
     pub group_members_max: u32,
     /// Router threads.
     pub router_threads: u16,
+    /// Nobody is refused for short memory or long queues.
+    pub always_admit: bool,
     /// A proxy's header comes first on each connection of the WebSocket service.
     pub proxy_protocol: bool,
     /// The same of the HTTP service.
@@ -226,6 +232,7 @@ impl Options {
             history_days: self.history_days.or(file.history_days).unwrap_or_default(),
             group_members_max: self.group_members_max.or(file.group_members_max).unwrap_or(1024),
             router_threads: self.router_threads.or(file.router_threads).unwrap_or((cores / 2).max(1)),
+            always_admit: self.always_admit || file.always_admit,
             proxy_protocol: self.proxy_protocol || file.proxy_protocol,
             http_proxy_protocol: self.http_proxy_protocol || file.http_proxy_protocol,
             system_root: self.system_root.or(file.system_root).unwrap_or_else(|| PathBuf::from("/")),

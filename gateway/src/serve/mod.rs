@@ -13,7 +13,7 @@ use std::{
     panic, process,
     sync::{Arc, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -46,7 +46,8 @@ pub struct Running {
     ws: SocketAddr,
     shards: Vec<JoinHandle<()>>,
     density: Density,
-    watch: Watch,
+    /// `None` with `--always-admit`.
+    watch: Option<Watch>,
     shared: Arc<Shared>,
     mailboxes: Vec<Sender<Effect>>,
     http: HttpService,
@@ -131,7 +132,8 @@ pub fn start(config: &Config) -> Result<Running> {
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
     watch_signals(sender)?;
-    let watch = Watch::new(config, density.shards.clone(), Arc::clone(&fleet.shared));
+    let watch = (!config.always_admit)
+        .then(|| Watch::new(&config.system_root, density.shards.clone(), Arc::clone(&fleet.shared)));
     Ok(Running { ws, shards, density, watch, shared: fleet.shared, mailboxes, http, router, news })
 }
 
@@ -314,7 +316,7 @@ impl Running {
             match self.news.recv_timeout(Duration::from_millis(limits::ADMISSION_SAMPLE_MS)) {
                 Ok(News::ShardEnded(number, result)) => break Some(shard_failure(number, result)),
                 Ok(News::Signal) | Err(mpsc::RecvTimeoutError::Disconnected) => break None,
-                Err(mpsc::RecvTimeoutError::Timeout) => self.watch.look(),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
             }
         };
         let left = self.drain();
@@ -328,16 +330,22 @@ impl Running {
         }
     }
 
+    fn look(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.look(Instant::now());
+        }
+    }
+
     /// Sends everybody away and stops; returns how many connections had to be cut.
     fn drain(self) -> u64 {
         tracing::info!("draining: no new connections; {} are sent away", self.connections());
         self.http.drain();
         self.shared.draining.store(true, Ordering::Relaxed);
         self.mailboxes.iter().for_each(Sender::wake);
-        let deadline = std::time::Instant::now() + Duration::from_secs(limits::DRAIN_S_MAX);
+        let deadline = Instant::now() + Duration::from_secs(limits::DRAIN_S_MAX);
         let mut running = self.shards.len();
         while running > 0 {
-            let rest = deadline.saturating_duration_since(std::time::Instant::now());
+            let rest = deadline.saturating_duration_since(Instant::now());
             match self.news.recv_timeout(rest) {
                 Ok(News::ShardEnded(..)) => running -= 1,
                 Ok(News::Signal) => {}

@@ -1,10 +1,9 @@
 //! Looks at the machine and the shards a few times a second, and closes the gateway to new sessions while they are near their limits.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use roost_gateway::{
     admission::{Admission, Closed, MemoryFiles, Reading, Reason},
-    config::Config,
     shard::{Cell, Shared, Stats},
 };
 
@@ -20,15 +19,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Over the counters of all shards.
-    pub fn new(config: &Config, shards: Vec<Arc<Stats>>, shared: Arc<Shared>) -> Self {
-        let files = MemoryFiles::find(&config.system_root);
+    /// Over the counters of all shards; `root` is the folder in which `proc` and `sys` lie.
+    pub fn new(root: &Path, shards: Vec<Arc<Stats>>, shared: Arc<Shared>) -> Self {
+        let files = MemoryFiles::find(root);
         let admission = Admission::default();
         Self { files, admission, shards, shared, start: Instant::now(), closed: None }
     }
 
-    /// One look.
-    pub fn look(&mut self) {
+    /// One look; `now` never goes back.
+    pub fn look(&mut self, now: Instant) {
         let mut reading = Reading {
             backlog_percent: self
                 .most(|stats| stats.listen_backlog.value() * 100 / stats.listen_backlog_max.value().max(1)),
@@ -36,16 +35,16 @@ impl Watch {
             ..Reading::default()
         };
         self.files.read(&mut reading);
-        let closed = self.admission.look(reading, self.start.elapsed().as_millis() as u64);
+        let closed = self.admission.look(reading, now.duration_since(self.start).as_millis() as u64);
         self.shared.gate.set(closed);
-        self.tell(closed, reading);
+        self.tell(closed, reading, now);
     }
 
-    fn tell(&mut self, closed: Closed, reading: Reading) {
+    fn tell(&mut self, closed: Closed, reading: Reading, now: Instant) {
         let is_closed = closed != Closed::default();
         match self.closed {
             None if is_closed => {
-                self.closed = Some((Instant::now(), self.refused()));
+                self.closed = Some((now, self.refused()));
                 tracing::warn!(
                     "new upgrades are refused with 503 because of {closed}; those inside live on. Tasks waited for memory in {} % of \
                      10 s, {} % of the control group's memory is used, the accept backlog is {} % full, {} requests wait for the router",
@@ -57,7 +56,7 @@ impl Watch {
             }
             Some((since, before)) if !is_closed => {
                 self.closed = None;
-                let (seconds, refused) = (since.elapsed().as_secs(), self.refused() - before);
+                let (seconds, refused) = (now.duration_since(since).as_secs(), self.refused() - before);
                 tracing::info!("new upgrades are let in again after {seconds} s; {refused} were refused");
             }
             _ => {}
@@ -76,5 +75,43 @@ impl Watch {
             reasons.map(|reason| Cell::value(&stats.not_admitted[reason as usize])).sum()
         };
         self.shards.iter().map(|stats| cells(stats)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use roost_gateway::limits;
+
+    use super::*;
+
+    /// The shard that is worst counts, and each level is taken from its own counters.
+    #[test]
+    fn full_queues_of_one_shard_close_the_gate_and_open_it_again() {
+        let (full_ms, calm_ms) = (limits::ADMISSION_FULL_MS, limits::ADMISSION_CALM_MS);
+        let shards: Vec<Arc<Stats>> = (0..3).map(|_| Arc::default()).collect();
+        let shared = Arc::<Shared>::default();
+        let mut watch = Watch::new(Path::new("/nonexistent"), shards.clone(), Arc::clone(&shared));
+        let start = watch.start;
+        let mut look = |ms| {
+            watch.look(start + Duration::from_millis(ms));
+            shared.gate.closed().to_string()
+        };
+        assert_eq!(look(0), "", "nothing is known of the backlogs yet");
+        shards[0].listen_backlog_max.set(10_000);
+        shards[1].listen_backlog_max.set(4);
+        shards[1].listen_backlog.set(3);
+        assert_eq!((look(0), look(full_ms - 1).as_str()), (String::new(), ""));
+        assert_eq!(look(full_ms), "accept_backlog");
+        shards[1].listen_backlog.set(0);
+        shards[2].backlog_requests.set(1);
+        let then = full_ms + 1;
+        assert_eq!(look(then), "accept_backlog");
+        assert_eq!(look(then + calm_ms), "", "the queue is not full for long yet");
+        assert_eq!(look(then + full_ms), "router_queue");
+        shards[2].backlog_requests.set(0);
+        assert_eq!(look(then + 2 * full_ms), "router_queue");
+        assert_eq!(look(then + 2 * full_ms + calm_ms), "");
     }
 }

@@ -24,6 +24,20 @@ fn pressure(root: &Path, percent: u32) {
 }
 
 #[test]
+fn whoever_measures_can_have_everybody_let_in() {
+    let root = tempfile::tempdir().expect("a folder");
+    pressure(root.path(), 100);
+    let root = root.path().to_str().expect("UTF-8");
+    let echo = ["--backend", "echo", "--system-root", root];
+    let always = Gateway::start(&[&echo[..], &["--always-admit"]].concat()).expect("it starts");
+    // One that looks has looked by the time another has closed.
+    let other = Gateway::start(&echo).expect("it starts");
+    raw::wait_for(&other, CLOSED, 1);
+    assert_eq!(raw::sample(&always, CLOSED), 0);
+    raw::upgraded(&always, "/any", "");
+}
+
+#[test]
 fn under_pressure_new_clients_get_503_and_those_inside_live_on() {
     let root = tempfile::tempdir().expect("a folder");
     pressure(root.path(), 0);
@@ -33,6 +47,10 @@ fn under_pressure_new_clients_get_503_and_those_inside_live_on() {
     let (mut bob, _) = gateway.connect(BOB, 1, Encoding::Json).expect("a session");
     let bearer = format!("Authorization: Bearer {}\r\n", gateway.token(BOB, 2).expect("a token"));
     let request = raw::upgrade("/v1/ws", &bearer);
+
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").expect("a sysctl");
+    let most = most.trim().parse::<u64>().expect("a number").min(limits::LISTEN_BACKLOG as u64);
+    raw::wait_for(&gateway, "roost_listen_backlog_max{shard=\"0\"}", most);
 
     pressure(root.path(), limits::ADMISSION_STALL_PERCENT.0);
     raw::wait_for(&gateway, CLOSED, 1);
