@@ -103,7 +103,9 @@ impl<R: Ring> Shard<R> {
     /// Takes up an inquiry that is new, and goes on with the one at hand.
     pub(super) fn inquire(&mut self) {
         let number = self.parts.shared.desk.number();
-        if number != self.inquiries_seen {
+        // An address bears no number of an inquiry: those that one asked for come before the next one begins.
+        let waits = self.look.as_ref().is_some_and(|look| look.addresses > 0);
+        if number != self.inquiries_seen && !waits {
             self.inquiries_seen = number;
             let answer = Answer { shard: self.parts.number, ..Answer::default() };
             let inquiry = self.parts.shared.desk.inquiry();
@@ -120,7 +122,10 @@ impl<R: Ring> Shard<R> {
 
     /// Whether slots are still to be looked at, so that the shard must not sleep.
     pub(super) fn is_looking(&self) -> bool {
-        self.look.as_ref().is_some_and(|look| look.next < self.slab.slots())
+        match &self.look {
+            Some(look) => look.next < self.slab.slots(),
+            None => self.parts.shared.desk.number() != self.inquiries_seen,
+        }
     }
 
     fn look_on(&mut self, look: &mut Look) {

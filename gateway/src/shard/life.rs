@@ -8,7 +8,7 @@ use super::{
     Shard,
     outboxes::NO_OUTBOX,
     slot::{
-        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, Life, OVER, PARKED, PAUSED, POLLING, READING, RECEIVING,
+        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, FAILED, Life, OVER, PARKED, PAUSED, POLLING, READING, RECEIVING,
         SENDING, SHUTTING,
     },
     trace::Step,
@@ -54,7 +54,8 @@ impl<R: Ring> Shard<R> {
         let over = self.outboxes.len(connection.outbox) > self.outbox_bytes_max();
         // A peer that sent FIN after its Close frame may still read our answer, and what it sent before it is taken; any
         // other end is an end.
-        let ended = flags.has(ENDED) && !flags.has(PARKED) && connection.life != Life::Flushing;
+        let finished = flags.has(ENDED) && !flags.has(PARKED) && connection.life != Life::Flushing;
+        let ended = flags.has(FAILED) || finished;
         if connection.life < Life::Ending && (ended || over) {
             if connection.life == Life::Live {
                 self.parts.stats.lost.add(1);

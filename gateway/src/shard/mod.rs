@@ -47,7 +47,7 @@ pub use inquiry::{Answer, Desk, Found, Inquiry};
 use outboxes::Outboxes;
 use probe::Probe;
 use proxied::Clients;
-use slot::{ADMITTED, DIRTY, ENDED, SENDING, Slot, UNPROXIED};
+use slot::{ADMITTED, DIRTY, ENDED, FAILED, SENDING, Slot, UNPROXIED};
 pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
 use trace::Step;
 
@@ -249,12 +249,11 @@ impl<R: Ring> Shard<R> {
     /// How long the rings may sleep: not at all when there is work already, briefly when the router could not take all,
     /// and not beyond the next slice of the sweep, nor beyond the time of an outbox that waits.
     fn sleep(&self, now: Instant) -> Duration {
+        // First of all: who asks for a drain or a look after this sees it asleep, and wakes it.
+        let may_sleep = self.parts.mailbox.may_sleep();
         let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
-        if draining
-            || self.is_looking()
-            || !(self.thirsty.is_empty() && self.resumed.is_empty())
-            || !self.parts.mailbox.may_sleep()
-        {
+        let waiting = !self.thirsty.is_empty() || !self.resumed.is_empty();
+        if !may_sleep || draining || waiting || self.is_looking() {
             return Duration::ZERO;
         }
         let age = self.clock.age(now);
@@ -354,7 +353,7 @@ impl<R: Ring> Shard<R> {
         flags.set(SENDING, false);
         // A short send is the last: the kernel goes on by itself (MSG_WAITALL) unless the socket failed.
         if usize::try_from(completion.result) != Ok(bytes.len()) {
-            flags.set(ENDED, true);
+            flags.set(ENDED | FAILED, true);
             self.drop_parked(slot);
         }
         self.parts.stats.bytes_sent.add(completion.result.max(0) as u64);

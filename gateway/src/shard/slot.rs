@@ -60,6 +60,8 @@ pub const CUT: u32 = 1 << 16;
 pub const PARKED: u32 = 1 << 17;
 /// A proxy's header must come first and has not come whole; see [`super::proxied`].
 pub const UNPROXIED: u32 = 1 << 18;
+/// A send has failed: what comes after it would leave a gap in the stream.
+pub const FAILED: u32 = 1 << 19;
 /// Received by multishot receive instead of poll and read; see [`super::busy`].
 pub const BUSY: u32 = 1 << 15;
 
