@@ -1,48 +1,43 @@
-//! Whole shards over a fake ring: seeded peers that send, split, stop, reset and say goodbye at any point.
+//! Whole shards over fake rings: seeded peers that send, split, stop, reset and say goodbye at any point, a kernel that fails at any
+//! point, and a router that is full, floods, and speaks to sessions that are gone.
 //!
-//! A failing seed is named; `ROOST_SEED=n cargo test -p roost-gateway --test shard_simulation` runs it alone.
+//! A failing seed is named; `ROOST_SEED=n cargo test -p roost-gateway --test shard_simulation` runs it alone, and `ROOST_SEEDS=n` runs
+//! so many of them.
 
 #[path = "fake/busy_rule.rs"]
 mod busy_rule;
 mod fake;
 
 use std::{
-    cell::RefCell,
-    collections::{HashMap, VecDeque},
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use fake::{FakeRing, Peer, Tally, World};
-use quanta::{Clock, Mock, with_clock};
+use fake::{
+    Anybody, Fate, Fixture, MoodyRouter, Peer, Rig, Setup, Tally, World, connection,
+    scripts::{self, behind_head, encoding_of, frames_of},
+};
+use quanta::{Clock, with_clock};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use roost_gateway::{
-    conn::{Authenticate, Backend, Identity, Rates, Rules},
-    mailbox::{self, Sender},
-    shard::{Parts, Shard, Shared, Stats, Uplink},
+    conn::Backend,
+    shard::{Answer, Inquiry},
 };
-use roost_proto::{
-    codec::Encoding,
-    handshake::{Refusal, Upgrade},
-    tier::{Action, Effect, Full, Request, SessionId},
-    v1,
-};
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control, Data, OpCode},
-};
+use roost_proto::frame::{Opcode, encode_header};
 
-const SEEDS: u64 = 1_000;
-const TURNS_MAX: usize = 20_000;
+/// Seeds of each test.
+const SEEDS: u64 = 3_000;
 
 fn seeds() -> Vec<u64> {
-    match std::env::var("ROOST_SEED") {
-        Ok(seed) => vec![seed.parse().expect("ROOST_SEED is a number")],
-        Err(_) => (0..SEEDS).collect(),
+    let number = |name| std::env::var(name).ok().map(|seed| seed.parse().expect("a number"));
+    match number("ROOST_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("ROOST_SEEDS").unwrap_or(SEEDS)).collect(),
     }
 }
 
@@ -54,130 +49,27 @@ fn for_each_seed(one: impl Fn(u64)) {
     }
 }
 
-struct Script {
-    peer: Peer,
-    /// What an undisturbed peer must get back, behind the 101.
-    expected: Vec<Vec<u8>>,
-}
-
-fn head(query: &str) -> Vec<u8> {
-    format!(
-        "GET /v1/ws{query} HTTP/1.1\r\nHost: roost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-/// A client's frame: header by tungstenite, masked here.
-fn masked(opcode: OpCode, payload: &[u8], rng: &mut StdRng) -> Vec<u8> {
-    let mask: [u8; 4] = rng.random();
-    let header = FrameHeader { opcode, mask: Some(mask), ..FrameHeader::default() };
-    let mut bytes = Vec::new();
-    header.format(payload.len() as u64, &mut bytes).expect("a vector takes all");
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
-}
-
-/// A peer that sends messages to be echoed, and leaves in one way or another.
-fn echo_script(rng: &mut StdRng) -> Script {
-    let mut sends = head("");
-    let mut expected = Vec::new();
-    // A few send so much at once that a read fills its buffer.
-    let most = if rng.random_bool(0.1) { 80 } else { 8 };
-    for _ in 0..rng.random_range(0..most) {
-        let payload: Vec<u8> = (0..rng.random_range(0..200)).map(|_| rng.random()).collect();
-        sends.extend(masked(OpCode::Data(Data::Binary), &payload, rng));
-        expected.push(payload);
-    }
-    let mut peer = Peer::default();
-    match rng.random_range(0..4) {
-        0 => sends.extend(masked(OpCode::Control(Control::Close), b"", rng)),
-        1 => sends.extend(masked(OpCode::Control(Control::Close), b"\x03\xE8bye", rng)),
-        2 => sends.extend([0xFF, 0xFF, 0, 0]),
-        _ => peer.reset_at = Some(rng.random_range(1..=sends.len())),
-    }
-    peer.fin_after = true;
-    peer.sends = sends.into();
-    Script { peer, expected }
-}
-
-struct Fixture {
-    shared: Arc<Shared>,
-    stats: Arc<Stats>,
-    mailbox: Sender<Effect>,
-}
-
-/// A shard over the rings of `world`.
-fn shard(
-    world: &Rc<RefCell<World>>,
-    backend: Backend,
-    uplink: impl FnOnce(&Sender<Effect>) -> Option<Box<dyn Uplink>>,
-) -> (Shard<FakeRing>, Fixture) {
-    let (sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
-    let fixture = Fixture { shared: Arc::default(), stats: Arc::default(), mailbox: sender };
-    let shard = Shard::new(Parts {
-        number: 0,
-        ring: FakeRing::new(Rc::clone(world)),
-        rules: Arc::new(Rules {
-            backend,
-            message_bytes_max: 1_000,
-            assembly_bytes_max: 100_000,
-            rates: Rates::default(),
-        }),
-        connections_max: 1_000,
-        heartbeat_s: 240,
-        uplink: uplink(&fixture.mailbox),
-        mailbox,
-        shared: Arc::clone(&fixture.shared),
-        stats: Arc::clone(&fixture.stats),
-    });
-    (shard, fixture)
-}
-
-fn run(
-    seed: u64,
-    peers: Vec<Peer>,
-    backend: Backend,
-    uplink: impl FnOnce(&Sender<Effect>) -> Option<Box<dyn Uplink>>,
-    meanwhile: impl Fn(&Fixture, usize),
-) -> Rc<RefCell<World>> {
-    // Time of its own, so that ticks come after a number of turns and not when the machine is slow.
+/// Runs a shard over these peers to its end, on a clock of its own, so that ticks come after a number of turns and not when the
+/// machine is slow. Every fourth seed's kernel never fails, so that all that is sent has to arrive.
+fn run(seed: u64, peers: Vec<Peer>, setup: Setup, meanwhile: impl FnMut(&Fixture, usize)) -> Rig {
     let (clock, time) = Clock::mock();
-    with_clock(&clock, || run_in(&time, seed, peers, backend, uplink, meanwhile))
+    with_clock(&clock, || {
+        let world = World::new(Fate::seeded(seed), peers);
+        {
+            let mut world = world.borrow_mut();
+            world.faulty = !seed.is_multiple_of(4);
+            let turn_ms = if seed.is_multiple_of(16) { 100 } else { 1 + seed % 8 };
+            world.time = Some((Arc::clone(&time), Duration::from_millis(turn_ms)));
+        }
+        let mut rig = Rig::new(&world, setup);
+        rig.run(&time, meanwhile);
+        rig
+    })
 }
 
-fn run_in(
-    time: &Mock,
-    seed: u64,
-    peers: Vec<Peer>,
-    backend: Backend,
-    uplink: impl FnOnce(&Sender<Effect>) -> Option<Box<dyn Uplink>>,
-    meanwhile: impl Fn(&Fixture, usize),
-) -> Rc<RefCell<World>> {
-    let world = World::new(seed, peers);
-    let (mut shard, fixture) = shard(&world, backend, uplink);
-    let mut completions = Vec::new();
-    let turn_ms = 1 + seed % 8;
-    for turn in 0.. {
-        assert!(turn < TURNS_MAX, "the connections do not end");
-        time.increment(Duration::from_millis(turn_ms));
-        shard.turn(&mut completions).expect("the fake ring does not fail");
-        meanwhile(&fixture, turn);
-        let came = world.borrow().all_came() || fixture.shared.draining.load(Ordering::Relaxed);
-        let stats = &fixture.stats;
-        if came
-            && world.borrow().all_gone()
-            && stats.connections.value() + stats.backlog_requests.value() == 0
-        {
-            break;
-        }
-    }
-    let stats = &fixture.stats;
-    assert_eq!(stats.accepted.value(), stats.ended.value(), "every connection ends in exactly one close");
-    assert_eq!((stats.outboxes.value(), stats.assembly_bytes.value()), (0, 0), "nothing is left behind");
-    assert_eq!(stats.read_waiting.value(), 0, "nobody waits for a buffer any more");
-    assert_eq!(world.borrow().buffers_held(), 0, "every buffer was given back");
-    world
+/// Most seeds have room for all, some refuse those who come while it is full.
+fn connections_max(rng: &mut StdRng) -> u64 {
+    if rng.random_bool(0.8) { 1_000 } else { rng.random_range(1..8) }
 }
 
 #[test]
@@ -185,147 +77,207 @@ fn echoes_arrive_whole_and_in_order_and_nothing_leaks() {
     let all = Mutex::new(Tally::default());
     for_each_seed(|seed| {
         let mut rng = StdRng::seed_from_u64(seed);
-        let scripts: Vec<Script> = (0..rng.random_range(1..12)).map(|_| echo_script(&mut rng)).collect();
         let (peers, expected): (Vec<_>, Vec<_>) =
-            scripts.into_iter().map(|script| (script.peer, script.expected)).unzip();
-        let world = run(seed, peers, Backend::Echo, |_| None, |_, _| {});
-        for (peer, expected) in world.borrow().peers.iter().zip(expected) {
-            check_echoes(peer, &expected);
+            (0..rng.random_range(1..12)).map(|_| scripts::echo(&mut rng)).unzip();
+        let setup = Setup { connections_max: connections_max(&mut rng), heartbeat_s: 5, ..Setup::echo() };
+        let rig = run(seed, peers, setup, |_, _| {});
+        let stats = &rig.fixture.stats;
+        let timeouts = stats.reaped.value() + stats.handshakes_timed_out.value();
+        for (peer, expected) in rig.world.borrow().peers.iter().zip(expected) {
+            let disturbed = peer.hurt || timeouts > 0;
+            check_echoes(peer, &expected, disturbed);
         }
-        all.lock().expect("no panic").add(world.borrow().tally);
+        all.lock().expect("no panic").add(&rig.world.borrow().tally);
     });
-    let all = all.into_inner().expect("no panic");
-    assert!(all.is_thorough() || seeds().len() == 1, "the seeds reach every case: {all:?}");
+    let missing = all.into_inner().expect("no panic").missing();
+    assert!(missing.is_empty() || seeds().len() == 1, "the seeds do not reach {missing:?}");
 }
 
-fn check_echoes(peer: &Peer, expected: &[Vec<u8>]) {
-    let Some(end) = peer.received.windows(4).position(|four| four == b"\r\n\r\n") else {
-        assert!(peer.reset_at.is_some(), "only a reset keeps the 101 away");
+/// The echoes come in order; all of them, and a goodbye, where nothing happened to the peer.
+fn check_echoes(peer: &Peer, expected: &[Vec<u8>], disturbed: bool) {
+    let Some(mut rest) = behind_head(&peer.received) else {
+        let refused = peer.received.starts_with(b"HTTP/1.1 503 ");
+        assert!(disturbed || refused || !peer.fin_after, "nothing kept the 101 away");
         return;
     };
-    let mut rest = &peer.received[end + 4..];
     for (number, payload) in expected.iter().enumerate() {
-        if rest.is_empty() && peer.reset_at.is_some() {
+        let (header, length) = encode_header(Opcode::Binary, true, payload.len() as u64);
+        let frame = [&header[..length], payload].concat();
+        if disturbed && frame.starts_with(&rest[..rest.len().min(frame.len())]) {
+            // As far as it came.
+            rest = &rest[rest.len().min(frame.len())..];
+            continue;
+        }
+        if disturbed && rest.first() == Some(&0x88) {
             return;
         }
-        let (header, length) =
-            roost_proto::frame::encode_header(roost_proto::frame::Opcode::Binary, true, payload.len() as u64);
-        let frame = [&header[..length], payload].concat();
         assert!(rest.starts_with(&frame), "echo {number} is not what was sent");
         rest = &rest[frame.len()..];
     }
-    assert!(peer.reset_at.is_some() || rest.first() == Some(&0x88), "a goodbye comes last");
+    assert!(rest.is_empty() || rest[0] == 0x88, "nothing but a goodbye follows");
 }
 
-struct Anybody;
-
-impl Authenticate for Anybody {
-    fn authenticate(&self, upgrade: &Upgrade<'_>) -> Result<Identity, Refusal> {
-        let user = upgrade.query_parameter("user").and_then(|user| user.parse().ok());
-        Ok(Identity { user: user.ok_or(Refusal::NotFound)?, device: 1 })
+/// Whole connections by random scripts, and by those that the fuzzer has found worth keeping.
+#[test]
+fn scripts_of_the_fuzz_target_play_to_their_end() {
+    for_each_seed(|seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut script: Vec<u8> = (0..rng.random_range(3..600)).map(|_| rng.random()).collect();
+        script[2] = 0;
+        connection::play(&script);
+    });
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/fuzz/corpus/connection");
+    let mut played = 0;
+    for entry in std::fs::read_dir(corpus).expect("the corpus is there") {
+        connection::play(&std::fs::read(entry.expect("an entry").path()).expect("a script"));
+        played += 1;
     }
+    assert!(played > 0, "the corpus has scripts");
 }
 
-/// What the router saw of each session.
-#[derive(Debug, Default, PartialEq)]
-struct Seen {
-    attached: u32,
-    detached: u32,
-    frames: Vec<u32>,
+/// An operator who asks for a user now and then, also before the last answer has come.
+struct Operator {
+    rng: StdRng,
+    asked: u64,
+    answered: Arc<Mutex<Vec<(u64, u64, Answer)>>>,
 }
 
-type Sessions = Arc<Mutex<HashMap<SessionId, Seen>>>;
-
-/// A router that is full now and then, and answers each frame with an empty one.
-struct MoodyRouter {
-    rng: Mutex<StdRng>,
-    sessions: Sessions,
-    effects: Arc<Mutex<VecDeque<Effect>>>,
-}
-
-impl Uplink for MoodyRouter {
-    fn submit(&self, request: Request) -> Result<(), Full> {
-        if self.rng.lock().expect("no panic").random_bool(0.3) {
-            return Err(Full(request));
+impl Operator {
+    fn ask(&mut self, fixture: &Fixture) {
+        if !self.rng.random_bool(0.1) {
+            return;
         }
-        let mut sessions = self.sessions.lock().expect("no panic");
-        match request {
-            Request::Attach { session, .. } => {
-                sessions.entry(session).or_default().attached += 1;
-                self.answer(
-                    session,
-                    v1::ServerFrame { reply_to: 0, body: Some(v1::Welcome::default().into()) },
+        self.asked += 1;
+        let (number, user, answered) = (self.asked, self.rng.random_range(1..6), Arc::clone(&self.answered));
+        let answer = Arc::new(move |answer| answered.lock().expect("no panic").push((number, user, answer)));
+        fixture.shared.desk.ask(Inquiry { user, answer });
+    }
+
+    /// No inquiry is answered twice, the last one is, and each address is that of the connection it stands by.
+    fn check(&self, world: &World, addresses: &AtomicU64) {
+        let answered = self.answered.lock().expect("no panic");
+        assert!(answered.is_sorted_by(|one, next| one.0 < next.0), "each inquiry is answered once at most");
+        assert_eq!(answered.last().map_or(0, |last| last.0), self.asked, "the last inquiry is answered");
+        for (_, user, answer) in &*answered {
+            for found in &answer.found {
+                let peer = world.named(found.slot, found.generation).expect("a connection that there was");
+                assert_eq!(peer as u64 + 1, *user, "the user who was asked for");
+                let may_be_gone = found.state == "ending";
+                assert!(
+                    found.address.is_some() || may_be_gone || world.faulty,
+                    "its address is there to be told"
                 );
+                if let Some(address) = found.address {
+                    assert_eq!(address, World::address(peer), "the address of that connection");
+                    addresses.fetch_add(1, Ordering::Relaxed);
+                }
             }
-            Request::Detach { session, .. } => sessions.entry(session).or_default().detached += 1,
-            Request::Frame { session, id, .. } => {
-                let seen = sessions.entry(session).or_default();
-                assert_eq!((seen.attached, seen.detached), (1, 0), "frames come between attach and detach");
-                seen.frames.push(id);
-                self.answer(session, v1::ServerFrame { reply_to: id, body: None });
-            }
-            Request::Call { .. } => panic!("a shard makes no calls"),
         }
-        Ok(())
     }
 }
 
-impl MoodyRouter {
-    fn answer(&self, session: SessionId, frame: v1::ServerFrame) {
-        let effect = Effect { session, action: Action::Frame(Box::new(frame)) };
-        self.effects.lock().expect("no panic").push_back(effect);
-    }
+/// What the seeds of the router's test came to, to see that they are not idle.
+#[derive(Debug, Default)]
+struct Reached {
+    frames: AtomicU64,
+    said: AtomicU64,
+    whole: AtomicU64,
+    to_the_gone: AtomicU64,
+    overfull: AtomicU64,
+    corrupt: AtomicU64,
+    addresses: AtomicU64,
+    paused: AtomicU64,
+    reaped: AtomicU64,
 }
 
-fn chat_script(user: u64, rng: &mut StdRng) -> Peer {
-    let mut sends = head(&format!("?user={user}"));
-    for id in 1..=rng.random_range(1..20) {
-        let frame = v1::ClientFrame { id, body: Some(v1::Ack::default().into()) };
-        let mut bytes = Vec::new();
-        roost_proto::codec::encode_client_frame(Encoding::Json, &frame, &mut bytes);
-        sends.extend(masked(OpCode::Data(Data::Text), &bytes, rng));
+impl Reached {
+    fn all(&self) -> [u64; 9] {
+        [
+            &self.frames,
+            &self.said,
+            &self.whole,
+            &self.to_the_gone,
+            &self.overfull,
+            &self.corrupt,
+            &self.addresses,
+            &self.paused,
+            &self.reaped,
+        ]
+        .map(|count| count.load(Ordering::Relaxed))
     }
-    let reset_at = rng.random_bool(0.3).then(|| rng.random_range(1..=sends.len()));
-    let mut peer = Peer::default();
-    (peer.sends, peer.fin_after, peer.reset_at) = (sends.into(), rng.random_bool(0.8), reset_at);
-    peer
 }
 
 #[test]
-fn the_router_sees_every_session_begin_and_end_once_and_its_frames_in_order() {
-    let frames_seen = AtomicUsize::new(0);
-    for_each_seed(|seed| {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let peers: Vec<Peer> = (1..rng.random_range(2..12)).map(|user| chat_script(user, &mut rng)).collect();
-        let (sessions, effects) = (Sessions::default(), Arc::<Mutex<VecDeque<Effect>>>::default());
-        let router = MoodyRouter {
-            rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            sessions: Arc::clone(&sessions),
-            effects: Arc::clone(&effects),
-        };
-        // Those who never leave by themselves are sent away.
-        let drain_at = rng.random_range(300..600);
-        run(
-            seed,
-            peers,
-            Backend::Router(Box::new(Anybody)),
-            |_| Some(Box::new(router)),
-            |fixture, turn| {
-                fixture.mailbox.send_from(&mut effects.lock().expect("no panic"));
-                if turn == drain_at {
-                    fixture.shared.draining.store(true, Ordering::Relaxed);
-                }
-            },
-        );
-        for seen in sessions.lock().expect("no panic").values() {
-            assert_eq!((seen.attached, seen.detached), (1, 1), "one begin, one end");
-            assert!(
-                seen.frames.iter().copied().eq(1..=seen.frames.len() as u32),
-                "in order: {:?}",
-                seen.frames
-            );
-            frames_seen.fetch_add(seen.frames.len(), Ordering::Relaxed);
+fn the_router_sees_every_session_begin_and_end_once_and_no_frame_is_lost_doubled_or_misled() {
+    let reached = Reached::default();
+    for_each_seed(|seed| chat_with_a_router(seed, &reached));
+    assert!(seeds().len() == 1 || reached.all().iter().all(|count| *count > 0), "{reached:?}");
+}
+
+fn chat_with_a_router(seed: u64, reached: &Reached) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut peers, mut sent) = (Vec::new(), Vec::new());
+    for user in 1..rng.random_range(2..12) {
+        let (peer, frames, whole) = scripts::chat(user, &mut rng);
+        peers.push(peer);
+        sent.push((frames, whole));
+    }
+    let router = MoodyRouter::new(Fate::seeded(seed));
+    let setup = Setup {
+        backend: Backend::Router(Box::new(Anybody)),
+        uplink: Some(Box::new(router.clone())),
+        connections_max: connections_max(&mut rng),
+        heartbeat_s: if rng.random_bool(0.5) { 2 } else { 240 },
+    };
+    // Those who never leave by themselves are sent away.
+    let drain_at = rng.random_range(300..600);
+    let mut operator = Operator { rng, asked: 0, answered: Arc::default() };
+    let drained = Rc::new(RefCell::new(Vec::new()));
+    let overfull = Cell::new(0);
+    let rig = run(seed, peers, setup, |fixture, turn| {
+        router.say(encoding_of);
+        operator.ask(fixture);
+        let mut desk = router.desk();
+        fixture.mailbox.send_from(&mut desk.effects);
+        overfull.set(overfull.get() + desk.effects.len() as u64);
+        if turn == drain_at {
+            let ended = desk.sessions.iter().filter(|seen| seen.detached > 0);
+            drained.borrow_mut().extend(ended.map(|seen| seen.session));
+            fixture.shared.draining.store(true, Ordering::Relaxed);
         }
     });
-    assert!(frames_seen.into_inner() > 0, "sessions were welcomed and spoke");
+    let (world, stats) = (rig.world.borrow(), &rig.fixture.stats);
+    operator.check(&world, &reached.addresses);
+    let timeouts = stats.reaped.value() + stats.handshakes_timed_out.value();
+    for seen in &router.desk().sessions {
+        assert_eq!((seen.attached, seen.detached), (1, 1), "one begin, one end");
+        let name = (seen.session.slot, seen.session.generation);
+        let index = world.named(name.0, name.1).expect("a session is a connection");
+        let peer = &world.peers[index];
+        assert_eq!(seen.user, index as u64 + 1, "a session is its own connection's");
+        let (frames, whole) = sent[index];
+        let came = seen.frames.len() as u32;
+        assert!(seen.frames.iter().copied().eq(1..=came), "in order: {:?}", seen.frames);
+        // What it had sent before its FIN has all come, unless it was ended before.
+        if whole && !peer.hurt && !seen.closed && timeouts == 0 && turn_of_its_own(&drained, seen.session) {
+            assert_eq!(came, frames, "no frame is lost");
+            reached.whole.fetch_add(1, Ordering::Relaxed);
+        }
+        let said = seen.check(&frames_of(encoding_of(seen.user), &peer.received));
+        reached.frames.fetch_add(seen.frames.len() as u64, Ordering::Relaxed);
+        reached.said.fetch_add(said, Ordering::Relaxed);
+        reached.to_the_gone.fetch_add(seen.said - said, Ordering::Relaxed);
+    }
+    reached.overfull.fetch_add(overfull.get(), Ordering::Relaxed);
+    reached.corrupt.fetch_add(stats.corrupt_events.value(), Ordering::Relaxed);
+    reached.paused.fetch_add(stats.paused.value(), Ordering::Relaxed);
+    reached.reaped.fetch_add(timeouts, Ordering::Relaxed);
+}
+
+/// Whether a session had ended before the drain began (or there was none).
+fn turn_of_its_own(
+    drained: &Rc<RefCell<Vec<roost_proto::tier::SessionId>>>,
+    session: roost_proto::tier::SessionId,
+) -> bool {
+    drained.borrow().contains(&session)
 }

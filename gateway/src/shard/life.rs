@@ -8,8 +8,8 @@ use super::{
     Shard,
     outboxes::NO_OUTBOX,
     slot::{
-        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, FAILED, Life, OVER, PARKED, PAUSED, POLLING, READING, RECEIVING,
-        SENDING, SHUTTING,
+        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, FAILED, Life, OVER, PARKED, PAUSED, POLLING, READING,
+        RECEIVING, SENDING, SHUTTING,
     },
     trace::Step,
 };

@@ -1,37 +1,30 @@
 //! The rule by which a connection becomes busy and goes back, step by step; the seeds mix it with everything else.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::time::Duration;
 
 use quanta::{Clock, Mock, with_clock};
-use roost_gateway::{conn::Backend, limits, ring::Completion, shard::Shard};
+use roost_gateway::limits;
 
-use super::{
-    Fixture,
-    fake::{Arrival, FakeRing, Peer, World},
-    head, shard,
-};
+use super::fake::{Arrival, Fate, Peer, Rig, Setup, World, scripts::head};
 
 const TURNS_MAX: usize = 1_000;
 
 /// One connection whose messages are echoed one after the other, on a clock of its own.
 struct Line<'a> {
-    world: Rc<RefCell<World>>,
-    shard: Shard<FakeRing>,
-    fixture: Fixture,
+    rig: Rig,
     time: &'a Mock,
-    completions: Vec<Completion>,
     text: u8,
 }
 
 impl Line<'_> {
     fn turn(&mut self) {
-        self.shard.turn(&mut self.completions).expect("the fake rings do not fail");
+        self.rig.turn();
     }
 
     fn turn_until(&mut self, done: impl Fn(&World) -> bool) {
         for _ in 0..TURNS_MAX {
             self.turn();
-            if done(&self.world.borrow()) {
+            if done(&self.rig.world.borrow()) {
                 return;
             }
         }
@@ -42,7 +35,7 @@ impl Line<'_> {
     fn echo(&mut self) {
         self.text += 1;
         let text = self.text;
-        self.world.borrow_mut().peers[0].sends.extend([0x82, 0x81, 0, 0, 0, 0, text]);
+        self.rig.world.borrow_mut().peers[0].sends.extend([0x82, 0x81, 0, 0, 0, 0, text]);
         self.turn_until(|world| world.peers[0].received.ends_with(&[0x82, 1, text]));
     }
 
@@ -52,7 +45,7 @@ impl Line<'_> {
     }
 
     fn is_busy(&self) -> bool {
-        self.fixture.stats.busy_connections.value() == 1
+        self.rig.fixture.stats.busy_connections.value() == 1
     }
 }
 
@@ -60,10 +53,9 @@ fn on_a_line(seed: u64, test: impl FnOnce(Line<'_>)) {
     let (clock, time) = Clock::mock();
     with_clock(&clock, || {
         let mut peer = Peer::default();
-        (peer.sends, peer.arrival) = (head("").into(), Arrival::Whole);
-        let world = World::new(seed, vec![peer]);
-        let (shard, fixture) = shard(&world, Backend::Echo, |_| None);
-        let mut line = Line { world, shard, fixture, time: &time, completions: Vec::new(), text: 0 };
+        (peer.sends, peer.arrival) = (head("", None).into(), Arrival::Whole);
+        let world = World::new(Fate::seeded(seed), vec![peer]);
+        let mut line = Line { rig: Rig::new(&world, Setup::echo()), time: &time, text: 0 };
         line.turn_until(|world| world.peers[0].received.ends_with(b"\r\n\r\n"));
         line.next_tick();
         test(line);
@@ -87,18 +79,22 @@ fn a_connection_is_busy_from_its_eighth_read_in_a_tick_until_a_tick_with_fewer_t
                 line.next_tick();
                 assert!(line.is_busy(), "a tick with enough receives");
             }
-            assert!(line.world.borrow().tally.receives > 0, "it was received, not read");
+            assert!(line.rig.world.borrow().tally.count("receive armed") > 0, "it was received, not read");
             line.echo();
             line.next_tick();
             assert!(!line.is_busy(), "a full tick with one receive less");
-            let receives = line.world.borrow().tally.receives;
+            let receives = line.rig.world.borrow().tally.count("receive armed");
             (1..limits::BUSY_READS).for_each(|_| line.echo());
-            assert_eq!(line.world.borrow().tally.receives, receives, "it is polled and read again");
-            let received = &line.world.borrow().peers[0].received;
+            assert_eq!(
+                line.rig.world.borrow().tally.count("receive armed"),
+                receives,
+                "it is polled and read again"
+            );
+            let received = &line.rig.world.borrow().peers[0].received;
             let end = received.windows(4).position(|four| four == b"\r\n\r\n").expect("the head's end") + 4;
             let expected: Vec<u8> = (1..=line.text).flat_map(|text| [0x82, 1, text]).collect();
             assert_eq!(received[end..], expected, "nothing is lost, doubled or out of order");
-            assert_eq!(line.fixture.stats.became_busy.value(), 1);
+            assert_eq!(line.rig.fixture.stats.became_busy.value(), 1);
         });
     }
 }

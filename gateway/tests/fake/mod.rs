@@ -1,20 +1,43 @@
-//! Rings without a kernel: seeded, several of them with tiny tables, with short reads, edge-triggered polls, exhausted
-//! buffers, resets at any point, and completions that come late and in another order.
+//! Rings without a kernel: seeded, several of them with tiny tables, with short reads and writes, edge-triggered polls, exhausted
+//! buffers, errors and resets at any point, cancellations that find nothing, and completions that come late and in another order.
 //!
 //! They check what the real rings rely on: at most one operation of a kind on a descriptor, none of them in flight when
-//! the descriptor is closed, every operation on the ring that holds the descriptor, and every buffer given back once.
+//! the descriptor is closed, every operation under the name of the connection that holds the descriptor, and every buffer and
+//! address given back once.
+//!
+//! `fate` decides (a seed, or a fuzzer's bytes), `peer` is the other end of a connection, `world` holds them and what is on its way,
+//! `kernel` carries operations out, `rig` runs a shard over it all, `router` is the tier behind it, `scripts` what peers send,
+//! `tally` counts what
+//! was met, and `connection` plays a script of the fuzzer.
 
+pub mod connection;
+mod fate;
+mod kernel;
+mod peer;
+mod rig;
+mod router;
+pub mod scripts;
+mod tally;
 mod world;
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use roost_gateway::ring::{Buffer, Completion, Descriptor, Occupancy, Op, Ring, Token};
-pub use world::{Arrival, Peer, Tally, World};
+use roost_gateway::ring::{Buffer, Completion, Descriptor, Occupancy, Ring, Token};
+
+pub use fate::Fate;
+pub use peer::{Arrival, Manners, Peer};
+use peer::{Sending, Stream};
+pub use rig::{Fixture, Rig, Setup};
+pub use router::{Anybody, MoodyRouter};
+pub use tally::Tally;
+pub use world::World;
 
 /// Read buffers there are: few, so that they run out.
 const READ_BUFFERS: usize = 3;
 /// Buffers a ring provides.
 const PROVIDED_BUFFERS: u16 = 2;
+/// Accepts that may be in flight when accepting is turned off.
+const ACCEPTS_LATE: u32 = 2;
 
 /// The rings' handle on the world; the test keeps another.
 pub struct FakeRing {
@@ -60,13 +83,17 @@ impl FakeRing {
 
 impl Ring for FakeRing {
     fn accept(&mut self, on: bool) {
-        self.world.borrow_mut().accepting = on;
+        let mut world = self.world.borrow_mut();
+        if world.accepting && !on {
+            world.accepts_late = ACCEPTS_LATE;
+        }
+        world.accepting = on;
     }
 
     fn poll(&mut self, descriptor: Descriptor, token: Token) {
         let mut world = self.world.borrow_mut();
-        let peer = world.of(descriptor);
-        assert!(peer.closing.is_none(), "nothing starts on a descriptor that is being closed");
+        let index = world.of(descriptor, token);
+        let peer = &mut world.peers[index];
         assert!(peer.poll.replace(token).is_none(), "one poll at a time");
         // It looks once when it is armed; after that it fires when something comes.
         peer.fires = peer.events() != 0;
@@ -74,78 +101,81 @@ impl Ring for FakeRing {
 
     fn read(&mut self, descriptor: Descriptor, token: Token) -> bool {
         let mut world = self.world.borrow_mut();
-        if world.reads() + self.buffers.reads() == READ_BUFFERS {
+        let index = world.of(descriptor, token);
+        let peer = &world.peers[index];
+        assert!(peer.receive.is_none(), "a read and a receive would take each other's bytes");
+        assert!(peer.read.is_none(), "one read at a time");
+        if world.reads() + self.buffers.reads() == READ_BUFFERS || world.fault(6, "read refused") {
+            world.tally.note("read refused");
             return false;
         }
-        let peer = world.of(descriptor);
-        assert!(peer.closing.is_none(), "nothing starts on a descriptor that is being closed");
-        assert!(peer.receive.is_none(), "a read and a receive would take each other's bytes");
-        assert!(peer.read.replace(token).is_none(), "one read at a time");
+        world.peers[index].read = Some(token);
         true
     }
 
     fn receive(&mut self, descriptor: Descriptor, token: Token) -> bool {
         let mut world = self.world.borrow_mut();
-        if !World::provides(descriptor.ring()) {
+        let index = world.of(descriptor, token);
+        let peer = &world.peers[index];
+        assert!(peer.read.is_none() && peer.poll.is_none(), "the poll and the read have ended");
+        assert!(peer.receive.is_none(), "one receive at a time");
+        if !World::provides(descriptor.ring()) || world.fault(6, "receive refused") {
+            world.tally.note("receive refused");
             return false;
         }
-        let peer = world.of(descriptor);
-        assert!(peer.closing.is_none(), "nothing starts on a descriptor that is being closed");
-        assert!(peer.read.is_none() && peer.poll.is_none(), "the poll and the read have ended");
-        assert!(peer.receive.replace(token).is_none(), "one receive at a time");
-        world.tally.receives += 1;
+        world.peers[index].receive = Some(token);
+        world.tally.note("receive armed");
         true
     }
 
     fn send(&mut self, descriptor: Descriptor, token: Token, bytes: Vec<u8>) {
         let mut world = self.world.borrow_mut();
-        let peer = world.of(descriptor);
-        assert!(peer.closing.is_none() && !peer.ended, "nothing is sent after our FIN");
-        assert!(peer.sending.replace((token, bytes)).is_none(), "one send at a time");
+        let index = world.of(descriptor, token);
+        let peer = &mut world.peers[index];
+        assert!(peer.ours == Stream::Open && peer.shutting.is_none(), "nothing is sent after our FIN");
+        assert!(!bytes.is_empty(), "a send of nothing tells nothing");
+        assert!(peer.sending.is_none(), "one send at a time");
+        peer.sending = Some(Sending { token, bytes, done: 0 });
     }
 
     fn shutdown_write(&mut self, descriptor: Descriptor, token: Token) {
         let mut world = self.world.borrow_mut();
-        let peer = world.of(descriptor);
+        let index = world.of(descriptor, token);
+        let peer = &mut world.peers[index];
         assert!(peer.sending.is_none(), "a FIN follows what was sent");
-        assert!(peer.shutting.replace(token).is_none(), "one shutdown at a time");
+        assert!(peer.shutting.replace(token).is_none() && peer.ours == Stream::Open, "one shutdown");
     }
 
     fn close(&mut self, descriptor: Descriptor, token: Token) {
         let mut world = self.world.borrow_mut();
-        let peer = world.of(descriptor);
-        assert!(
-            peer.poll.is_none()
-                && peer.read.is_none()
-                && peer.receive.is_none()
-                && peer.sending.is_none()
-                && peer.shutting.is_none(),
-            "no operation is in flight on a descriptor that is closed"
-        );
-        assert!(peer.closing.replace(token).is_none(), "a descriptor is closed once");
+        let index = world.of(descriptor, token);
+        let peer = &mut world.peers[index];
+        assert!(peer.is_idle(), "no operation is in flight on a descriptor that is closed");
+        peer.closing = Some(token);
     }
 
     fn cancel(&mut self, descriptor: Descriptor, target: Token) {
         let mut world = self.world.borrow_mut();
-        let peer = world.of(descriptor);
-        let cancelled = match target.op() {
-            Some(Op::Poll) => peer.poll.take_if(|token| *token == target).map(|_| None),
-            Some(Op::Receive) => peer.receive.take_if(|token| *token == target).map(|_| None),
-            Some(Op::Send) => peer.sending.take_if(|send| send.0 == target).map(|send| Some(send.1)),
-            other => panic!("nobody cancels {other:?}"),
-        };
-        if let Some(sent) = cancelled {
-            world.ready.push(Completion { sent, ..Completion::plain(target, -libc::ECANCELED, false) });
-        }
-        world.ready.push(Completion::plain(
-            Token::new(Op::Cancel, target.generation(), target.slot()),
-            0,
-            false,
-        ));
+        world.of(descriptor, target);
+        world.cancels.push(target);
     }
 
-    fn wait(&mut self, _: Duration, into: &mut Vec<Completion>) -> io::Result<()> {
-        self.world.borrow_mut().step(&mut self.buffers, into);
+    fn ask_peer(&mut self, descriptor: Descriptor, token: Token) -> bool {
+        let mut world = self.world.borrow_mut();
+        let index = world.of(descriptor, token);
+        if world.faulty && world.fate.happens(40) {
+            return false;
+        }
+        world.asked.push((index, token));
+        true
+    }
+
+    fn take_peer(&mut self, token: Token) -> Option<SocketAddr> {
+        self.world.borrow_mut().told.remove(&token).flatten()
+    }
+
+    fn wait(&mut self, timeout: Duration, into: &mut Vec<Completion>) -> io::Result<()> {
+        self.world.borrow_mut().turn(timeout, &mut self.buffers, into);
         Ok(())
     }
 
