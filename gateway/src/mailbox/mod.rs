@@ -1,4 +1,10 @@
 //! The bounded way from other threads into a shard: a lock-free queue and an eventfd that ends the shard's sleep.
+//!
+//! `sleep` is the protocol between the two ends, over a trait, so that its test explores every interleaving of it (loom).
+
+mod sleep;
+#[cfg(test)]
+mod sleep_test;
 
 use std::{
     collections::VecDeque,
@@ -32,6 +38,38 @@ struct Shared<T> {
     wake: OwnedFd,
 }
 
+impl<T> sleep::Shared for Shared<T> {
+    type Item = T;
+
+    fn push(&self, item: T) -> Result<(), T> {
+        self.queue.push(item)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn set_asleep(&self, asleep: bool, ordering: Ordering) {
+        self.asleep.store(asleep, ordering);
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    fn rouse(&self) -> bool {
+        self.asleep.compare_exchange(true, false, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    fn fence() {
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    fn signal(&self) {
+        signal(&self.wake);
+    }
+}
+
 /// The end of other threads.
 pub struct Sender<T>(Arc<Shared<T>>);
 
@@ -45,22 +83,12 @@ impl<T> Sender<T> {
     /// Moves items from the front of `items` into the mailbox, in order, while there is room. The rest stays with
     /// the caller, which offers it again.
     pub fn send_from(&self, items: &mut VecDeque<T>) {
-        while let Some(item) = items.pop_front() {
-            if let Err(item) = self.0.queue.push(item) {
-                items.push_front(item);
-                break;
-            }
-        }
-        self.wake();
+        sleep::send_from(&*self.0, items);
     }
 
     /// Ends the receiver's sleep, if it sleeps.
     pub fn wake(&self) {
-        // SeqCst pairs with `Receiver::may_sleep`: either it sees our item, or we see it asleep.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.0.asleep.load(Ordering::Relaxed) && self.0.asleep.swap(false, Ordering::SeqCst) {
-            signal(&self.0.wake);
-        }
+        sleep::wake(&*self.0);
     }
 }
 
@@ -75,18 +103,12 @@ impl<T> Receiver<T> {
 
     /// Announces that the shard is about to sleep; false when there is work, and it must not.
     pub fn may_sleep(&self) -> bool {
-        self.0.asleep.store(true, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let empty = self.0.queue.is_empty();
-        if !empty {
-            self.awake();
-        }
-        empty
+        sleep::may_sleep(&*self.0)
     }
 
     /// The shard is awake and looks into the mailbox by itself.
     pub fn awake(&self) {
-        self.0.asleep.store(false, Ordering::Relaxed);
+        sleep::awake(&*self.0);
     }
 
     /// Items waiting now.
