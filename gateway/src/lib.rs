@@ -7,16 +7,22 @@
 #![deny(unsafe_code)]
 
 pub mod admission;
+#[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "server")]
 pub mod capacity;
 pub mod cgroup;
+#[cfg(feature = "server")]
 pub mod config;
 pub mod conn;
+#[cfg(feature = "server")]
 pub mod families;
+#[cfg(feature = "server")]
 pub mod http;
 pub mod limits;
 #[allow(unsafe_code)]
 pub mod mailbox;
+#[cfg(feature = "server")]
 pub mod rates;
 #[allow(unsafe_code)]
 pub mod ring;

@@ -15,6 +15,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("client", &["roost-proto"]),
     ("tuning", &[]),
     ("benches", &["roost-proto", "roost-router"]),
+    ("benches/instructions", &["roost-gateway", "roost-proto"]),
 ];
 
 /// A stage of the gateway, and the stages and crates it may import.
