@@ -3,6 +3,8 @@
 //! `roost.v1.proto` is protobuf in binary messages, `roost.v1.json` the canonical proto3 JSON mapping in text messages
 //! (<https://protobuf.dev/programming-guides/json/>).
 
+mod direct;
+
 use std::fmt;
 
 use buffa::{DecodeOptions, Message};
@@ -88,7 +90,8 @@ impl std::error::Error for DecodeError {}
 /// [`DecodeError`] where the bytes are not a `ClientFrame`, nest deeper than [`MESSAGE_DEPTH_MAX`], or hold
 /// more elements than [`ELEMENT_MEMORY_BYTES_MAX`] pays for.
 pub fn decode_client_frame(encoding: Encoding, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
-    decode(encoding, bytes)
+    let direct = if encoding == Encoding::Proto { direct::decode_client_frame(bytes) } else { None };
+    direct.map_or_else(|| decode(encoding, bytes), Ok)
 }
 
 /// `ClientFrame.id` of bytes that are no frame, as far as it can be read, so that an Error can say which frame it is
@@ -138,7 +141,9 @@ pub fn encode_client_frame(encoding: Encoding, frame: &ClientFrame, out: &mut Ve
 /// # Panics
 /// Where the frame would be larger than 2 GiB, which no protobuf reader takes.
 pub fn encode_server_frame(encoding: Encoding, frame: &ServerFrame, out: &mut Vec<u8>) {
-    encode(encoding, frame, out);
+    if encoding == Encoding::Json || !direct::encode_server_frame(frame, out) {
+        encode(encoding, frame, out);
+    }
 }
 
 /// Appends `ServerFrame { event }` to `out`, where `event` is an encoded `roost.v1.Event`.
@@ -151,7 +156,7 @@ pub fn encode_server_frame(encoding: Encoding, frame: &ServerFrame, out: &mut Ve
 pub fn encode_event_frame(encoding: Encoding, event: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     match encoding {
         Encoding::Proto => {
-            out.reserve(1 + buffa::encoding::varint_len(event.len() as u64) + event.len());
+            out.reserve(event_frame_bytes(event));
             out.push(EVENT_TAG);
             buffa::encoding::encode_varint(event.len() as u64, out);
             out.extend_from_slice(event);
@@ -163,6 +168,11 @@ pub fn encode_event_frame(encoding: Encoding, event: &[u8], out: &mut Vec<u8>) -
         }
     }
     Ok(())
+}
+
+/// Bytes that [`encode_event_frame`] appends in protobuf for an event.
+pub fn event_frame_bytes(event: &[u8]) -> usize {
+    1 + buffa::encoding::varint_len(event.len() as u64) + event.len()
 }
 
 /// Reads an encoded `roost.v1.Event`.

@@ -7,10 +7,12 @@
 mod decoder;
 mod header;
 mod mask;
+mod whole;
 
 pub use decoder::Decoder;
-pub use header::{encode, encode_close, encode_header};
+pub use header::{encode, encode_begin, encode_close, encode_header};
 pub use mask::unmask;
+pub use whole::decode_whole;
 
 /// What a message is, as its first frame says (RFC 6455 section 5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
-use roost_proto::frame::{Decoder, Item, MessageKind, Violation, unmask};
+use roost_proto::frame::{Decoder, Item, MessageKind, Violation, decode_whole, unmask};
 use tungstenite::{
     Error, Message,
     protocol::{Role, WebSocket, WebSocketConfig},
@@ -42,8 +42,9 @@ enum Seen {
     Close(Option<(u16, String)>),
 }
 
-/// Our messages of a stream in chunks of `cuts` (again and again), and the rule that ended it.
-fn ours(stream: &[u8], cuts: &[usize]) -> (Vec<Seen>, Option<Violation>) {
+/// Our messages of a stream in chunks of `cuts` (again and again), and the rule that ended it. `directly`: whole messages between two
+/// others are read without the decoder.
+fn ours(stream: &[u8], cuts: &[usize], directly: bool) -> (Vec<Seen>, Option<Violation>) {
     let mut decoder = Decoder::new(MESSAGE_BYTES_MAX as u64);
     let (mut seen, mut message, mut closed) = (Vec::new(), Vec::new(), false);
     let mut stream = stream.to_vec();
@@ -56,6 +57,15 @@ fn ours(stream: &[u8], cuts: &[usize]) -> (Vec<Seen>, Option<Violation>) {
         let (mut chunk, later) = mem::take(&mut rest).split_at_mut(cut);
         rest = later;
         loop {
+            if directly && decoder.is_idle() {
+                let before = chunk.to_vec();
+                if let Some((consumed, kind, payload)) = decode_whole(chunk, MESSAGE_BYTES_MAX as u64) {
+                    seen.push(Seen::Message(kind, payload.to_vec()));
+                    chunk = &mut chunk[consumed..];
+                    continue;
+                }
+                assert_eq!(chunk, before, "what is not taken is left as it came");
+            }
             let (consumed, item) = match decoder.decode(chunk) {
                 Ok(found) => found,
                 Err(violation) => return (seen, Some(violation)),
@@ -187,7 +197,8 @@ fn differs_on_purpose(
 
 /// Both read the stream, each in its own chunks, and agree.
 fn compare(stream: &[u8], cuts: &[usize]) -> Result<Option<Violation>, TestCaseError> {
-    let (our_seen, violation) = ours(stream, cuts);
+    let (our_seen, violation) = ours(stream, cuts, false);
+    assert_eq!(ours(stream, cuts, true), (our_seen.clone(), violation), "read directly or not");
     let (their_seen, close_code) = theirs(stream, &[4096]);
     if differs_on_purpose((&our_seen, violation), (&their_seen, close_code)).is_none() {
         prop_assert_eq!(violation.map(|violation| violation.close_code()), close_code, "{:?}", violation);
@@ -344,7 +355,7 @@ proptest! {
 
     #[test]
     fn valid_streams_are_read_alike(stream in valid_stream(), cuts in cuts()) {
-        let (seen, violation) = ours(&stream.0, &cuts);
+        let (seen, violation) = ours(&stream.0, &cuts, false);
         let refused = violation.map(|violation| violation.close_code());
         let is_reserved = |seen: &Seen| matches!(seen, Seen::Close(Some((1004..=1006 | 1015, _))));
         prop_assert!(refused.is_none() || refused == Some(1002), "{:?}", violation);

@@ -47,11 +47,7 @@ pub fn send(encoding: Encoding) -> Vec<u8> {
         ..Default::default()
     };
     let mut bytes = Vec::new();
-    codec::encode_client_frame(
-        encoding,
-        &v1::ClientFrame { id: 1_000, body: Some(send.into()), ..Default::default() },
-        &mut bytes,
-    );
+    codec::encode_client_frame(encoding, &v1::ClientFrame { id: 1_000, body: Some(send.into()) }, &mut bytes);
     bytes
 }
 

@@ -89,8 +89,6 @@ pub enum Note {
     Upgraded,
     /// Refused with this HTTP status.
     Refused(u16),
-    /// A whole message came.
-    Message,
     /// We closed with this code.
     Closed(u16),
     /// The peer closed with this code; 1005 where it gave none.
@@ -109,6 +107,8 @@ pub struct Turn<'a> {
     pub asks: &'a mut Vec<Ask>,
     /// Notes for the counters.
     pub notes: &'a mut Vec<Note>,
+    /// Whole messages that came in it.
+    pub messages: u64,
     /// Bytes of partial input the shard's connections hold together; kept right by [`Conn`].
     pub assembly_bytes: &'a mut usize,
     /// Reused for encoding.

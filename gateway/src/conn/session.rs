@@ -1,8 +1,8 @@
 //! A session after its upgrade: frames in, frames out, RFC 6455 sections 5 to 7.
 
 use roost_proto::{
-    codec,
-    frame::{self, Decoder, Item, MessageKind, Opcode},
+    codec::{self, Encoding},
+    frame::{self, Decoder, Item, MessageKind, Opcode, decode_whole},
     v1,
 };
 
@@ -24,6 +24,24 @@ const NO_CODE: u16 = 1005;
 impl Conn {
     /// Takes bytes of frames. Whole messages in one buffer are never copied before they are decoded or echoed.
     pub(super) fn receive_frames(&mut self, input: &mut [u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
+        let mut at = 0;
+        if self.partial.is_none() {
+            while let Some((used, kind, payload)) = decode_whole(&mut input[at..], rules.message_bytes_max) {
+                at += used;
+                let next = self.message(kind, payload, rules, turn);
+                if next != Next::Stay {
+                    return next;
+                }
+            }
+            if at == input.len() {
+                return Next::Stay;
+            }
+        }
+        self.receive_pieces(&mut input[at..], rules, turn)
+    }
+
+    /// Takes what is not a row of whole messages.
+    fn receive_pieces(&mut self, input: &mut [u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
         let mut decoder = match &mut self.partial {
             Some(partial) => std::mem::replace(&mut partial.decoder, Decoder::new(rules.message_bytes_max)),
             None => Decoder::new(rules.message_bytes_max),
@@ -118,7 +136,7 @@ impl Conn {
     }
 
     fn message(&mut self, kind: MessageKind, payload: &[u8], rules: &Rules, turn: &mut Turn<'_>) -> Next {
-        turn.notes.push(Note::Message);
+        turn.messages += 1;
         match rules.backend {
             Backend::Echo => {
                 frame::encode(data_opcode(kind), payload, turn.out);
@@ -201,6 +219,12 @@ impl Conn {
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<(), codec::DecodeError> {
+        if self.encoding() == Encoding::Proto {
+            // Its length is known: it is written where it leaves from.
+            let bytes = codec::event_frame_bytes(event);
+            frame::encode_begin(Opcode::Binary, bytes, out);
+            return codec::encode_event_frame(Encoding::Proto, event, out);
+        }
         scratch.clear();
         codec::encode_event_frame(self.encoding(), event, scratch)?;
         frame::encode(data_opcode(self.encoding().message_kind()), scratch, out);

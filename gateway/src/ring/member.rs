@@ -59,7 +59,12 @@ impl Member {
     pub fn push(&mut self, entry: &squeue::Entry, token: Token) {
         self.in_flight += 1;
         self.receiving += u32::from(token.op() == Some(Op::Receive));
-        self.queued.push_back(entry.clone().user_data(token.0));
+        let entry = entry.clone().user_data(token.0);
+        // SAFETY: see `flush`.
+        if self.queued.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok() {
+            return;
+        }
+        self.queued.push_back(entry);
         self.flush();
     }
 

@@ -21,12 +21,12 @@ impl<R: Ring> Shard<R> {
 
     fn take_effect(&mut self, effect: &Effect) {
         let slot = effect.session.slot;
-        if !self.slab.holds(slot, effect.session.generation) {
-            return;
-        }
-        let connection = &mut self.slab[slot];
+        let Some((generation, connection)) = self.slab.occupied_mut(slot) else { return };
         let phase = connection.conn.phase();
-        if connection.life != Life::Live || !matches!(phase, Phase::Attaching | Phase::Open) {
+        if generation != effect.session.generation
+            || connection.life != Life::Live
+            || !matches!(phase, Phase::Attaching | Phase::Open)
+        {
             return;
         }
         if let Some(took) = self.probe.answered(slot, effect.session.generation, &effect.action) {

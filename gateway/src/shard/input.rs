@@ -10,7 +10,7 @@ use super::{
     trace::Step,
 };
 use crate::{
-    conn::{Ask, Next, Phase, Turn, close_code},
+    conn::{Ask, Identity, Next, Phase, Turn, close_code},
     limits,
     ring::{Buffer, Completion, Op, Ring, Token},
 };
@@ -60,7 +60,7 @@ impl<R: Ring> Shard<R> {
             again if again == -libc::EINTR => self.slab[slot].flags.set(READABLE, true),
             _ => self.slab[slot].flags.set(ENDED, true),
         }
-        self.touch(slot);
+        self.touch_unsettled(slot);
     }
 
     /// A multishot receive has completed, once more or for the last time.
@@ -182,14 +182,16 @@ impl<R: Ring> Shard<R> {
             Source::Kept(bytes) => bytes,
         };
         let before = outboxes.len(connection.outbox);
-        let out = outboxes.open(&mut connection.outbox);
-        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
+        let out = outboxes.write(connection.outbox);
+        let mut turn = Turn { out, asks, notes, messages: 0, assembly_bytes, scratch, now: *moment };
         let next = connection.conn.receive(&mut input[header_bytes..], &parts.rules, &mut turn);
+        parts.stats.messages_received.add(turn.messages);
         if matches!(connection.conn.phase(), Phase::Attaching | Phase::Open) {
             let first = connection.heard != *now;
             connection.reads = if first { 1 } else { connection.reads.saturating_add(1) };
             connection.heard = *now;
         }
+        outboxes.written(&mut connection.outbox);
         let after = outboxes.len(connection.outbox);
         if after > before {
             outboxes.hurry(connection.outbox);
@@ -206,8 +208,9 @@ impl<R: Ring> Shard<R> {
         let connection = &mut slab[slot];
         let mut early = connection.conn.attached(assembly_bytes);
         let out = outboxes.open(&mut connection.outbox);
-        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
+        let mut turn = Turn { out, asks, notes, messages: 0, assembly_bytes, scratch, now: *moment };
         let next = connection.conn.receive(&mut early, &parts.rules, &mut turn);
+        parts.stats.messages_received.add(turn.messages);
         self.received_by(slot, next);
     }
 
@@ -222,7 +225,7 @@ impl<R: Ring> Shard<R> {
         if self.slab[slot].conn.is_early() {
             self.pause(slot);
         }
-        self.touch(slot);
+        self.touch_unsettled(slot);
     }
 
     /// Hands the asks of a connection to the router, in order.
@@ -230,12 +233,13 @@ impl<R: Ring> Shard<R> {
         if self.asks.is_empty() {
             return;
         }
-        let Some(identity) = self.slab[slot].conn.identity() else {
+        let who = self.slab.occupied_mut(slot);
+        let who = who.and_then(|(generation, connection)| Some((generation, connection.conn.identity()?)));
+        let Some((generation, Identity { user, device })) = who else {
             self.asks.clear();
             return;
         };
-        let session = self.session(slot);
-        let (user, device) = (identity.user, identity.device);
+        let session = SessionId { gateway: 0, shard: self.parts.number, slot, generation };
         // Taken and put back, so that its memory serves every message.
         let mut asks = std::mem::take(&mut self.asks);
         for ask in asks.drain(..) {

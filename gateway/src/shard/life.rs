@@ -34,6 +34,9 @@ impl<R: Ring> Shard<R> {
 
     /// Moves a connection on as far as it goes now.
     fn settle(&mut self, slot: u32) {
+        if self.only_speaks(slot) {
+            return;
+        }
         self.begin_end(slot);
         match self.slab[slot].life {
             Life::Live => {
@@ -45,6 +48,24 @@ impl<R: Ring> Shard<R> {
             Life::Ending => self.settle_ending(slot),
             Life::Closing => {}
         }
+    }
+
+    /// The everyday case, with one look at the slot: a connection that listens has something to say and nothing else to do. False, and
+    /// nothing was done, where it is another.
+    #[inline]
+    fn only_speaks(&mut self, slot: u32) -> bool {
+        let Self { parts, slab, outboxes, now_ms, .. } = self;
+        let Some((generation, connection)) = slab.occupied_mut(slot) else { return false };
+        let waiting = outboxes.len(connection.outbox);
+        if !connection.is_attentive() || waiting == 0 || waiting > limits::OUTBOX_PAUSE_BYTES {
+            return false;
+        }
+        if !connection.flags.has(SENDING) && !outboxes.may_wait(connection.outbox, *now_ms) {
+            connection.flags.set(SENDING, true);
+            let bytes = outboxes.take(&mut connection.outbox);
+            parts.ring.send(connection.descriptor, Token::new(Op::Send, generation, slot), bytes);
+        }
+        true
     }
 
     /// A socket that ended by itself is on its way out, whatever was still to be said.
@@ -261,7 +282,7 @@ impl<R: Ring> Shard<R> {
         let Self { slab, outboxes, asks, notes, scratch, assembly_bytes, moment, .. } = self;
         let connection = &mut slab[slot];
         let out = outboxes.open(&mut connection.outbox);
-        let mut turn = Turn { out, asks, notes, assembly_bytes, scratch, now: *moment };
+        let mut turn = Turn { out, asks, notes, messages: 0, assembly_bytes, scratch, now: *moment };
         connection.conn.close(code, reason, &mut turn);
         self.count_notes(slot);
         self.finish(slot);

@@ -358,7 +358,15 @@ impl<R: Ring> Shard<R> {
         }
         self.parts.stats.bytes_sent.add(completion.result.max(0) as u64);
         self.outboxes.keep(bytes);
-        self.touch(slot);
+        self.touch_unsettled(slot);
+    }
+
+    /// Looks at `slot` before the turn ends, if there is anything to do for it.
+    #[inline]
+    fn touch_unsettled(&mut self, slot: u32) {
+        if !self.slab[slot].is_settled() {
+            self.touch(slot);
+        }
     }
 
     /// Looks at `slot` before the turn ends.
@@ -372,6 +380,9 @@ impl<R: Ring> Shard<R> {
 
     /// Counts what the protocol noted of a connection, and tells it to the log.
     fn count_notes(&mut self, slot: u32) {
+        if self.notes.is_empty() {
+            return;
+        }
         // Taken and put back, so that its memory serves every message.
         let mut notes = std::mem::take(&mut self.notes);
         let stats = &self.parts.stats;
@@ -379,15 +390,12 @@ impl<R: Ring> Shard<R> {
             match note {
                 Note::Upgraded => stats.upgraded.add(1),
                 Note::Refused(status) => stats.refused(status).add(1),
-                Note::Message => stats.messages_received.add(1),
                 Note::Closed(code) => stats.closed(code).add(1),
                 Note::ClosedByPeer(code) => stats.closed_by_peer(code).add(1),
                 Note::Limited(limited) => stats.rate_limited[limited as usize].add(1),
                 Note::Violation(_) => {}
             }
-            if note != Note::Message {
-                self.trace(slot, Step::Noted(&note));
-            }
+            self.trace(slot, Step::Noted(&note));
         }
         self.notes = notes;
     }

@@ -18,6 +18,8 @@ pub struct Outboxes {
     boxes: Vec<Outbox>,
     free: Vec<u32>,
     spare: Vec<Vec<u8>>,
+    /// What a connection without an outbox writes to; empty but between [`Self::write`] and [`Self::written`].
+    desk: Vec<u8>,
     /// Most in use at a time since the last rest.
     peak: usize,
 }
@@ -35,6 +37,20 @@ impl Outboxes {
             self.peak = self.peak.max(self.in_use());
         }
         &mut self.boxes[*index as usize].bytes
+    }
+
+    /// Where a connection may write that may have nothing to say; [`Self::written`] follows. Most input is answered with nothing, and
+    /// needs no outbox for it.
+    pub fn write(&mut self, index: u32) -> &mut Vec<u8> {
+        if index == NO_OUTBOX { &mut self.desk } else { &mut self.boxes[index as usize].bytes }
+    }
+
+    /// Makes an outbox of what was written, where there was none and something was.
+    pub fn written(&mut self, index: &mut u32) {
+        if *index == NO_OUTBOX && !self.desk.is_empty() {
+            self.open(index);
+            std::mem::swap(&mut self.boxes[*index as usize].bytes, &mut self.desk);
+        }
     }
 
     /// What waits leaves as soon as it can.

@@ -104,6 +104,20 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether there is nothing to do for it until its ring or the router has news: it listens, and nothing waits to be said.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.is_attentive() && self.outbox == NO_OUTBOX
+    }
+
+    /// Whether it listens, and nothing has to be done for that.
+    #[inline]
+    pub fn is_attentive(&self) -> bool {
+        self.life == Life::Live
+            && self.flags.any(POLLING | RECEIVING)
+            && !self.flags.any(PAUSED | ENDED | READABLE)
+    }
+
     /// A connection that was just accepted.
     pub fn accepted(descriptor: Descriptor, full: bool, now: Tick, since_s: u32) -> Self {
         Self { conn: Conn::accepted(full), descriptor, heard: now, since_s, ..Self::default() }

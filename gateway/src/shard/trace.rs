@@ -71,7 +71,7 @@ fn write(step: Step<'_>) {
         Step::Noted(Note::Violation(violation)) => tracing::debug!(%violation, "against the protocol"),
         Step::Noted(Note::Closed(code)) => tracing::debug!(code, "closed by the gateway"),
         Step::Noted(Note::ClosedByPeer(code)) => tracing::debug!(code, "closed by its client"),
-        Step::Noted(Note::Message | Note::Limited(_)) => {}
+        Step::Noted(Note::Limited(_)) => {}
         Step::Attaching => tracing::debug!("attaching"),
         Step::Welcomed => tracing::debug!("welcomed"),
         Step::Closing(code, reason) => tracing::debug!(code, reason, "closing"),

@@ -112,6 +112,13 @@ impl<T> Block<T> {
         self.entry_mut(slot).map(|entry| &mut entry.value)
     }
 
+    /// What an occupied slot holds, with its generation.
+    #[inline]
+    pub fn occupied_mut(&mut self, slot: u32) -> Option<(u32, &mut T)> {
+        let entry = self.entry_mut(slot).filter(|entry| entry.link == OCCUPIED)?;
+        Some((entry.generation, &mut entry.value))
+    }
+
     fn entry(&self, slot: u32) -> Option<&Entry<T>> {
         if slot >= self.begun {
             return None;

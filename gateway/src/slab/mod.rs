@@ -137,6 +137,14 @@ impl<T> Slab<T> {
         self.block(slot)?.generation(slot % BLOCK_SLOTS)
     }
 
+    /// What an occupied slot holds, with its generation; `None` for a free one. One look where [`Self::generation`] and an index
+    /// would take two.
+    #[inline]
+    pub fn occupied_mut(&mut self, slot: u32) -> Option<(u32, &mut T)> {
+        let place = self.places.get_mut((slot / BLOCK_SLOTS) as usize)?;
+        place.block.as_mut()?.occupied_mut(slot % BLOCK_SLOTS)
+    }
+
     /// Occupied slots.
     pub fn live(&self) -> u32 {
         self.live

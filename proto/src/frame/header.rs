@@ -96,15 +96,24 @@ pub fn encode_header(opcode: Opcode, fin: bool, payload_bytes: u64) -> ([u8; 10]
     }
 }
 
+/// Appends the header of a server's frame to `out`, whose `payload_bytes` the caller appends behind it; there is room for them.
+#[inline]
+pub fn encode_begin(opcode: Opcode, payload_bytes: usize, out: &mut Vec<u8>) {
+    // Ten bytes are always room enough for it, and copying ten costs less than copying two, four or ten.
+    out.reserve(10 + payload_bytes);
+    let (header, header_bytes) = encode_header(opcode, true, payload_bytes as u64);
+    let end = out.len() + header_bytes;
+    out.extend_from_slice(&header);
+    out.truncate(end);
+}
+
 /// Appends a whole frame of a server to `out`.
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     debug_assert!(
         !opcode.is_control() || payload.len() <= CONTROL_PAYLOAD_BYTES_MAX,
         "a control frame is short"
     );
-    let (header, header_bytes) = encode_header(opcode, true, payload.len() as u64);
-    out.reserve(header_bytes + payload.len());
-    out.extend_from_slice(&header[..header_bytes]);
+    encode_begin(opcode, payload.len(), out);
     out.extend_from_slice(payload);
 }
 

@@ -5,7 +5,15 @@
 pub fn unmask(payload: &mut [u8], mask: [u8; 4]) -> [u8; 4] {
     let [a, b, c, d] = mask;
     let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, rest) = payload.as_chunks_mut::<8>();
+    // As wide as two registers of SSE2, which every x86-64 has; the compiler makes them of it.
+    let (lines, rest) = payload.as_chunks_mut::<32>();
+    let wide: [u8; 32] = std::array::from_fn(|at| mask[at % 4]);
+    for line in lines {
+        for (byte, mask) in line.iter_mut().zip(wide) {
+            *byte ^= mask;
+        }
+    }
+    let (words, rest) = rest.as_chunks_mut::<8>();
     for bytes in words {
         *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
     }

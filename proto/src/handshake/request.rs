@@ -1,9 +1,9 @@
 //! The client's request, RFC 6455 section 4.2.1.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem::MaybeUninit};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use httparse::{EMPTY_HEADER, Header, Status};
+use httparse::{Header, Status};
 
 use super::{HEADER_BYTES_MAX, HEADER_COUNT_MAX, Refusal};
 
@@ -21,19 +21,35 @@ pub struct Upgrade<'a> {
     /// `Origin`, which browsers send.
     pub origin: Option<&'a str>,
     authorization: Option<&'a str>,
-    /// The request as it came, up to its empty line.
-    head: &'a [u8],
+    protocols: Protocols<'a>,
+}
+
+/// Where the offered sub-protocols stand.
+#[derive(Clone, Copy, Debug, Default)]
+enum Protocols<'a> {
+    #[default]
+    None,
+    /// In one header, as every client writes them.
+    One(&'a str),
+    /// In several; this is the request as it came, up to its empty line.
+    Several(&'a [u8]),
 }
 
 impl<'a> Upgrade<'a> {
     /// The sub-protocols the client offers, in its order of preference; of one line or of several.
     pub fn protocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (one, several) = match self.protocols {
+            Protocols::None => (None, &[][..]),
+            Protocols::One(list) => (Some(list), &[][..]),
+            Protocols::Several(head) => (None, head),
+        };
         // The request line and fields in other character sets are passed over.
-        self.head
+        let lines = several
             .split(|&byte| byte == b'\n')
             .filter_map(|line| str::from_utf8(line).ok()?.trim_end_matches('\r').split_once(':'))
             .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
-            .flat_map(|(_, value)| tokens(value))
+            .map(|(_, value)| value);
+        one.into_iter().chain(lines).flat_map(tokens)
     }
 
     /// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
@@ -56,9 +72,11 @@ impl<'a> Upgrade<'a> {
 /// # Errors
 /// The [`Refusal`] to answer with: 400, 405, 426 or 431. Never 401, 404 or 503: those are the caller's to decide.
 pub fn parse(buf: &[u8]) -> Result<Option<(Upgrade<'_>, usize)>, Refusal> {
-    let mut headers = [EMPTY_HEADER; HEADER_COUNT_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let request_bytes = match request.parse(&buf[..buf.len().min(HEADER_BYTES_MAX)]) {
+    // Uninitialised: most heads fill a few of them.
+    let mut headers = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let head = &buf[..buf.len().min(HEADER_BYTES_MAX)];
+    let request_bytes = match request.parse_with_uninit_headers(head, &mut headers) {
         Ok(Status::Complete(bytes)) => bytes,
         Ok(Status::Partial) if buf.len() >= HEADER_BYTES_MAX => return Err(Refusal::HeadersTooLarge),
         Ok(Status::Partial) => return Ok(None),
@@ -78,11 +96,11 @@ pub fn parse(buf: &[u8]) -> Result<Option<(Upgrade<'_>, usize)>, Refusal> {
         return Err(Refusal::MethodNotAllowed);
     }
     let (path, query) = split_target(target)?;
-    let fields = Fields::collect(request.headers)?;
+    let fields = Fields::collect(request.headers, head)?;
     let host = fields.host.ok_or(Refusal::BadRequest("Host is missing"))?;
     let key = fields.check_upgrade()?;
-    let upgrade =
-        Upgrade { path, query, key, host, origin: fields.origin, authorization: fields.authorization, head };
+    let Fields { origin, authorization, protocols, .. } = fields;
+    let upgrade = Upgrade { path, query, key, host, origin, authorization, protocols };
     if !upgrade.protocols().all(is_token) {
         return Err(Refusal::BadRequest("Sec-WebSocket-Protocol is not a list of tokens"));
     }
@@ -99,6 +117,7 @@ struct Fields<'a> {
     version: Option<&'a str>,
     content_length: Option<&'a str>,
     transfer_encoding: Option<&'a str>,
+    protocols: Protocols<'a>,
     /// `Upgrade` names `websocket`.
     upgrades_to_websocket: bool,
     /// `Connection` names `upgrade`.
@@ -106,7 +125,8 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn collect(headers: &[Header<'a>]) -> Result<Self, Refusal> {
+    /// `head`: the request as it came.
+    fn collect(headers: &[Header<'a>], head: &'a [u8]) -> Result<Self, Refusal> {
         let mut fields = Self::default();
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -129,6 +149,13 @@ impl<'a> Fields<'a> {
                     fields.upgrades_to_websocket |= text(header)?.any_token("websocket");
                 } else if is("connection") {
                     fields.connection_upgrades |= text(header)?.any_token("upgrade");
+                } else if is("sec-websocket-protocol") {
+                    fields.protocols = match (fields.protocols, str::from_utf8(header.value)) {
+                        // One in another character set is passed over.
+                        (before, Err(_)) => before,
+                        (Protocols::None, Ok(list)) => Protocols::One(list),
+                        _ => Protocols::Several(head),
+                    };
                 }
                 continue;
             };
@@ -237,7 +264,7 @@ fn is_authority(authority: &str) -> bool {
 /// RFC 9112 section 2.2 lets a server take a bare LF for a line's end; one that does can be made to disagree with a
 /// proxy about where a line ends.
 fn has_bare_line_feed(head: &[u8]) -> bool {
-    head.first() == Some(&b'\n') || head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 fn malformed(error: httparse::Error) -> Refusal {
