@@ -1,5 +1,6 @@
 //! The operators' page in a browser: who shows no token sees nothing; who does sees the figures move, and a user's connections.
 
+use std::path::Path;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -62,11 +63,12 @@ async fn operators_see_the_gateway_live_and_nobody_else_does() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("roost.toml");
     std::fs::write(&config, "[limits]\nsends = \"off\"\nconnection_frames = \"off\"\n")?;
-    let gateway = Gateway::start(&["--shards", "2", "--config", config.to_str().context("UTF-8")?])?;
+    let [config, root] = [&config, folder.path()].map(|path| path.to_str().context("UTF-8"));
+    let gateway = Gateway::start(&["--shards", "2", "--config", config?, "--system-root", root?])?;
     let driver = Driver::start()?;
     for look in [Look::WideLight, Look::PhoneDark] {
         let browser = driver.open(look).await?;
-        let ended = scenario(&gateway, &browser, look).await;
+        let ended = scenario(&gateway, &browser, look, folder.path()).await;
         if ended.is_err() {
             eprintln!("{}", browser.text("body").await.unwrap_or_default());
         }
@@ -76,7 +78,7 @@ async fn operators_see_the_gateway_live_and_nobody_else_does() -> Result<()> {
     Ok(())
 }
 
-async fn scenario(gateway: &Gateway, browser: &Browser, look: Look) -> Result<()> {
+async fn scenario(gateway: &Gateway, browser: &Browser, look: Look, root: &Path) -> Result<()> {
     let token = std::fs::read_to_string(gateway.data().join("operator-token"))?;
     browser.goto(&format!("http://{}/admin", gateway.http)).await?;
     browser.shows("#door h1", "Roost").await?;
@@ -103,12 +105,26 @@ async fn scenario(gateway: &Gateway, browser: &Browser, look: Look) -> Result<()
     // A page that is loaded anew is still signed in; one that is signed out keeps nothing.
     browser.reload().await?;
     browser.shows("#status", "Running for").await?;
+    if look == Look::PhoneDark {
+        // The last of them: nobody is let in from here on.
+        stall(root)?;
+        browser.shows("#status", "nobody new is let in: memory_stall").await?;
+    }
     browser.click("#sign-out").await?;
     browser.shows("#door-submit", "Show").await?;
     let seen = browser.everything_kept().await?;
     ensure!(!seen.tab.contains(token.trim_end()), "{seen:?}");
     browser.reload().await?;
     browser.shows("#door-submit", "Show").await
+}
+
+/// Short memory, as the kernel tells of it.
+fn stall(root: &Path) -> Result<()> {
+    std::fs::create_dir(root.join("proc"))?;
+    let line = |name| format!("{name} avg10=90.00 avg60=0.00 avg300=0.00 total=1\n");
+    std::fs::create_dir(root.join("proc/pressure"))?;
+    std::fs::write(root.join("proc/pressure/memory"), line("some") + &line("full"))?;
+    Ok(())
 }
 
 /// The figures move without a hand on the page.

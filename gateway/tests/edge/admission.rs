@@ -13,7 +13,7 @@ const BOB: u64 = 1002;
 const CLOSED: &str = "roost_admission_closed{reason=\"memory_stall\"}";
 
 /// As the kernel writes `/proc/pressure/memory`; put in its place whole, because it is read at any time.
-fn pressure(root: &Path, percent: u32) {
+pub fn pressure(root: &Path, percent: u32) {
     let folder = root.join("proc/pressure");
     fs::create_dir_all(&folder).expect("a folder");
     let text = format!(

@@ -14,7 +14,7 @@ use roost_proto::codec::Encoding;
 use tempfile::TempDir;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
-use super::raw;
+use super::{admission, raw};
 
 const ALICE: u64 = 1001;
 const BOB: u64 = 1002;
@@ -114,8 +114,11 @@ impl Drop for Proxy {
 /// Sessions through a proxy; `true`: the gateway knows whose they are.
 fn scenario(title: &str, knows: bool) -> (Gateway, Proxy) {
     let section = section(title);
-    let flags: Vec<&str> = section.flags.iter().map(String::as_str).collect();
-    let gateway = Gateway::start(&flags).expect("it starts");
+    let root = TempDir::new().expect("a folder");
+    admission::pressure(root.path(), 0);
+    let flags = section.flags.iter().map(String::as_str);
+    let flags = flags.chain(["--system-root", root.path().to_str().expect("UTF-8")]);
+    let gateway = Gateway::start(&flags.collect::<Vec<_>>()).expect("it starts");
     let proxy = Proxy::start(&section, &gateway);
     let session = |user, encoding| {
         let token = Credentials::Bearer(gateway.token(user, 1).expect("a token"));
@@ -137,7 +140,23 @@ fn scenario(title: &str, knows: bool) -> (Gateway, Proxy) {
     assert!(end.contains("1001"), "{end}");
     let refused = raw::ask(proxy.address, &raw::upgrade("/v1/ws", ""));
     assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    assert_told_to_come_back(&proxy, root.path());
     (gateway, proxy)
+}
+
+/// The 503 of a gateway near its limits reaches the client whole, and those inside are left alone.
+fn assert_told_to_come_back(proxy: &Proxy, root: &Path) {
+    admission::pressure(root, 100);
+    let deadline = Instant::now() + Duration::from_secs(raw::ANSWER_S_MAX);
+    loop {
+        let answer = raw::ask(proxy.address, &raw::upgrade("/v1/ws", ""));
+        if answer.starts_with("HTTP/1.1 503 ") {
+            assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: "), "{answer}");
+            return;
+        }
+        assert!(answer.starts_with("HTTP/1.1 401 ") && Instant::now() < deadline, "{answer}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 fn own_address(client: &mut Client) -> String {

@@ -107,6 +107,18 @@ fn whoever_sends_no_valid_header_is_closed_without_an_answer() {
     assert!(raw::head(&mut stream).starts_with("HTTP/1.1 400 "));
 }
 
+/// The header belongs to the handshake, and so does its time.
+#[test]
+fn a_header_that_never_ends_has_the_time_of_the_handshake() {
+    let gateway = gateway(&[]);
+    let mut stream = raw::connect(gateway.ws);
+    stream.write_all(&header(0x21, CLIENT)[..20]).expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the end, before this test gives up");
+    assert!(answer.is_empty(), "{}", answer.escape_ascii());
+    assert_eq!(raw::sample(&gateway, "roost_handshakes_timed_out_total{shard=\"0\"}"), 1);
+}
+
 #[test]
 fn a_client_that_is_turned_away_hears_so_behind_a_proxy_too() {
     let gateway = gateway(&["--max-connections", "1"]);
