@@ -115,9 +115,9 @@ pub const OUTBOX_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 pub const ASSEMBLY_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 /// A buffer larger than this is given back to the allocator after use instead of being kept for the next connection.
 /// Larger: its memory is freed.
-pub const KEPT_BUFFER_BYTES_MAX: usize = 64 * 1_024;
-/// Send buffers one shard keeps for reuse. More are given back to the allocator.
-pub const KEPT_BUFFERS_MAX: usize = 256;
+pub const KEPT_BUFFER_BYTES_MAX: usize = 16 * 1_024;
+/// Send buffers one shard keeps for reuse: one for each effect of a turn. More are given back to the allocator.
+pub const KEPT_BUFFERS_MAX: usize = 1_024;
 /// Send buffers it keeps from tick to tick, whatever the traffic.
 pub const KEPT_BUFFERS_AT_REST: usize = 16;
 
@@ -210,6 +210,7 @@ const _: () = assert!(
 );
 const _: () =
     assert!(handshake::HEADER_BYTES_MAX < KEPT_BUFFER_BYTES_MAX, "a whole request head fits a pooled buffer");
+const _: () = assert!(KEPT_BUFFERS_MAX >= EFFECTS_PER_TURN_MAX, "a turn's sends must not allocate each time");
 const _: () =
     assert!(PROVIDED_BUFFERS.is_power_of_two(), "io_uring wants a power of two (io_uring_register(2))");
 const _: () = assert!(

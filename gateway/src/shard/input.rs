@@ -1,9 +1,11 @@
 //! A connection's input: from the receive buffer through its protocol to the router's queue.
 
+use std::collections::VecDeque;
+
 use roost_proto::tier::{Full, Request, SessionId};
 
 use super::{
-    Shard,
+    Parts, Shard,
     slot::{
         self, ATTACHED, BUSY, ENDED, HELD, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING, THIRSTY,
     },
@@ -240,23 +242,25 @@ impl<R: Ring> Shard<R> {
             return;
         };
         let session = SessionId { gateway: 0, shard: self.parts.number, slot, generation };
-        // Taken and put back, so that its memory serves every message.
-        let mut asks = std::mem::take(&mut self.asks);
+        let Self { parts, slab, asks, probe, backlog, .. } = self;
+        let mut attaches = false;
         for ask in asks.drain(..) {
             let request = match ask {
                 Ask::Attach => {
-                    self.slab[slot].flags.set(ATTACHED, true);
-                    self.trace(slot, Step::Attaching);
+                    slab[slot].flags.set(ATTACHED, true);
+                    attaches = true;
                     Request::Attach { session, user, device }
                 }
                 Ask::Frame { id, body } => {
-                    self.probe.asked(slot, session.generation, id, &body);
+                    probe.asked(slot, generation, id, &body);
                     Request::Frame { session, user, device, id, body }
                 }
             };
-            self.submit(request);
+            hand_over(parts, backlog, request);
         }
-        self.asks = asks;
+        if attaches {
+            self.trace(slot, Step::Attaching);
+        }
         if self.backlog.len() > limits::BACKLOG_REQUESTS_MAX {
             self.say_close(slot, close_code::TRY_AGAIN_LATER, "the gateway is overloaded; come back later");
         } else if !self.backlog.is_empty() {
@@ -267,13 +271,7 @@ impl<R: Ring> Shard<R> {
 
     /// Hands a request to the router, or holds it behind those that wait already. Reads wait behind nobody.
     pub(super) fn submit(&mut self, request: Request) {
-        let Some(uplink) = &self.parts.uplink else { return };
-        if !self.backlog.is_empty() && !request.is_read() {
-            self.backlog.push_back(request);
-        } else if let Err(Full(request)) = uplink.submit(request) {
-            self.parts.stats.router_full.add(1);
-            self.backlog.push_back(request);
-        }
+        hand_over(&self.parts, &mut self.backlog, request);
     }
 
     pub(super) fn session(&self, slot: u32) -> SessionId {
@@ -304,5 +302,16 @@ impl<R: Ring> Shard<R> {
             let generation = self.slab.generation(slot).unwrap_or_default();
             self.held.push((slot, generation));
         }
+    }
+}
+
+#[inline]
+fn hand_over<R>(parts: &Parts<R>, backlog: &mut VecDeque<Request>, request: Request) {
+    let Some(uplink) = &parts.uplink else { return };
+    if !backlog.is_empty() && !request.is_read() {
+        backlog.push_back(request);
+    } else if let Err(Full(request)) = uplink.submit(request) {
+        parts.stats.router_full.add(1);
+        backlog.push_back(request);
     }
 }
