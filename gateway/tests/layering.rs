@@ -14,8 +14,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("loadgen", &["roost-proto", "roost-tuning"]),
     ("client", &["roost-proto"]),
     ("tuning", &[]),
-    ("benches", &["roost-proto", "roost-router"]),
     ("benches/instructions", &["roost-gateway", "roost-proto"]),
+    ("benches", &["roost-gateway", "roost-proto", "roost-router"]),
 ];
 
 /// A stage of the gateway, and the stages and crates it may import.

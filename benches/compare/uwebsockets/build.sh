@@ -10,7 +10,8 @@ manifest=$(cargo metadata --format-version 1 |
 sources=$(dirname "$manifest")/uWebSockets
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
-options=(-O3 -DNDEBUG -DLIBUS_NO_SSL -DUWS_NO_ZLIB -I"$sources/uSockets/src" -I"$sources/src")
+# As its own build has them by default.
+options=(-O3 -march=native -flto -DNDEBUG -DLIBUS_NO_SSL -DUWS_NO_ZLIB -I"$sources/uSockets/src" -I"$sources/src")
 (cd "$objects" && gcc -std=c11 "${options[@]}" -c "$sources"/uSockets/src/*.c "$sources"/uSockets/src/eventing/epoll_kqueue.c)
 g++ -std=c++20 "${options[@]}" echo.cpp "$objects"/*.o -o "$out"
 echo "$PWD/$out"
