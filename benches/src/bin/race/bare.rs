@@ -103,19 +103,41 @@ impl Framing {
     }
 }
 
+/// Its poll or its multishot receive is armed.
+const ARMED: u8 = 1;
+/// That was cancelled.
+const CANCELLED: u8 = 2;
+/// The poll has fired, and it was not read since.
+const READABLE: u8 = 4;
+/// A read is in flight.
+const READING: u8 = 8;
+/// A send is in flight.
+const SENDING: u8 = 16;
+/// It is to be looked at before the turn ends.
+const DIRTY: u8 = 32;
+/// The client has gone.
+const ENDED: u8 = 64;
+
 struct Connection {
     descriptor: Descriptor,
     framing: Framing,
     out: Vec<u8>,
-    /// Its poll or its multishot receive is armed.
-    armed: bool,
-    cancelled: bool,
-    /// The poll has fired, and it was not read since.
-    readable: bool,
-    reading: bool,
-    sending: bool,
-    dirty: bool,
-    ended: bool,
+    flags: u8,
+}
+
+impl Connection {
+    fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    fn set(&mut self, flag: u8, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// Sets it where that is so; takes it back never.
+    fn add(&mut self, flag: u8, on: bool) {
+        self.set(flag, on || self.has(flag));
+    }
 }
 
 struct BareEcho<R> {
@@ -166,22 +188,22 @@ impl<R: Ring> BareEcho<R> {
         };
         match completion.token.op() {
             Some(Op::Poll) => {
-                connection.armed = completion.more;
-                connection.readable |= result > 0;
+                connection.set(ARMED, completion.more);
+                connection.add(READABLE, result > 0);
             }
             Some(Op::Read) => {
-                connection.reading = false;
-                connection.readable |= result == limits::RECEIVE_BUFFER_BYTES as i32;
-                connection.ended |= result <= 0 && result != -libc::EAGAIN;
+                connection.set(READING, false);
+                connection.add(READABLE, result == limits::RECEIVE_BUFFER_BYTES as i32);
+                connection.add(ENDED, result <= 0 && result != -libc::EAGAIN);
             }
             Some(Op::Receive) => {
-                connection.armed = completion.more;
-                connection.ended |= result <= 0 && result != -libc::ENOBUFS;
+                connection.set(ARMED, completion.more);
+                connection.add(ENDED, result <= 0 && result != -libc::ENOBUFS);
             }
             Some(Op::Send) => {
-                connection.sending = false;
+                connection.set(SENDING, false);
                 let mut bytes = completion.sent.unwrap_or_default();
-                connection.ended |= usize::try_from(result) != Ok(bytes.len());
+                connection.add(ENDED, usize::try_from(result) != Ok(bytes.len()));
                 if self.spare.len() < SPARE_BUFFERS_MAX {
                     bytes.clear();
                     self.spare.push(bytes);
@@ -199,7 +221,8 @@ impl<R: Ring> BareEcho<R> {
             if connection.out.capacity() == 0 {
                 connection.out = self.spare.pop().unwrap_or_default();
             }
-            connection.ended |= !connection.framing.echo(input, &mut connection.out);
+            let is_spoken = connection.framing.echo(input, &mut connection.out);
+            connection.add(ENDED, !is_spoken);
             self.ring.recycle(buffer);
         }
         self.touch(slot);
@@ -210,26 +233,16 @@ impl<R: Ring> BareEcho<R> {
             self.connections.push(None);
             self.connections.len() as u32 - 1
         });
-        self.connections[slot as usize] = Some(Connection {
-            descriptor,
-            framing: Framing::default(),
-            out: Vec::new(),
-            armed: false,
-            cancelled: false,
-            readable: false,
-            reading: false,
-            sending: false,
-            dirty: false,
-            ended: false,
-        });
+        let framing = Framing::default();
+        self.connections[slot as usize] = Some(Connection { descriptor, framing, out: Vec::new(), flags: 0 });
         self.touch(slot);
     }
 
     fn touch(&mut self, slot: u32) {
         if let Some(connection) = &mut self.connections[slot as usize]
-            && !connection.dirty
+            && !connection.has(DIRTY)
         {
-            connection.dirty = true;
+            connection.set(DIRTY, true);
             self.dirty.push(slot);
         }
     }
@@ -237,36 +250,36 @@ impl<R: Ring> BareEcho<R> {
     /// Sends, arms, reads or closes, whichever is due.
     fn settle(&mut self, slot: u32) {
         let Some(connection) = &mut self.connections[slot as usize] else { return };
-        connection.dirty = false;
+        connection.set(DIRTY, false);
         let (descriptor, token) = (connection.descriptor, |op| Token::new(op, 0, slot));
-        if connection.ended {
-            let target = if self.receive { Op::Receive } else { Op::Poll };
-            if connection.armed && !connection.cancelled {
-                connection.cancelled = true;
-                self.ring.cancel(descriptor, token(target));
-            } else if !connection.armed && !connection.reading && !connection.sending {
+        if connection.has(ENDED) {
+            if connection.has(ARMED) && !connection.has(CANCELLED) {
+                connection.set(CANCELLED, true);
+                self.ring.cancel(descriptor, token(if self.receive { Op::Receive } else { Op::Poll }));
+            } else if !connection.has(ARMED | READING | SENDING) {
                 self.ring.close(descriptor, token(Op::Close));
             }
             return;
         }
-        if !connection.out.is_empty() && !connection.sending {
-            connection.sending = true;
+        if !connection.out.is_empty() && !connection.has(SENDING) {
+            connection.set(SENDING, true);
             self.ring.send(descriptor, token(Op::Send), std::mem::take(&mut connection.out));
         }
-        if !connection.armed {
-            connection.armed = if self.receive {
+        if !connection.has(ARMED) {
+            let armed = if self.receive {
                 self.ring.receive(descriptor, token(Op::Receive))
             } else {
                 self.ring.poll(descriptor, token(Op::Poll));
                 true
             };
+            connection.set(ARMED, armed);
             // No ring has buffers for it: a client that is told so is better than one that waits.
-            connection.ended = !connection.armed;
+            connection.set(ENDED, !armed);
         }
-        if connection.readable && !connection.reading {
+        if connection.has(READABLE) && !connection.has(READING) {
             if self.ring.read(descriptor, token(Op::Read)) {
-                connection.readable = false;
-                connection.reading = true;
+                connection.set(READABLE, false);
+                connection.set(READING, true);
             } else {
                 self.thirsty.push_back(slot);
             }

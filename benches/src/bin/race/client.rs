@@ -31,7 +31,7 @@ pub fn echo(server: &Server, load: Echo, warm_up: Duration, measured: Duration) 
     let (answers, began) = (client.answers, Instant::now());
     client.run(measured)?;
     let elapsed = began.elapsed();
-    let [server_cpu, client_cpu] = [clocks[0].used()? - before[0], clocks[1].used()? - before[1]];
+    let [server_cpu, client_cpu] = [clocks[0].used_since(before[0])?, clocks[1].used_since(before[1])?];
     Ok(Round::of(client.answers - answers, elapsed, server_cpu, client_cpu))
 }
 

@@ -26,6 +26,14 @@ impl CpuClock {
     pub fn used(self) -> nix::Result<Duration> {
         clock_gettime(self.0).map(Duration::from)
     }
+
+    /// Used since the clock stood at `before`.
+    ///
+    /// # Errors
+    /// The process has gone.
+    pub fn used_since(self, before: Duration) -> nix::Result<Duration> {
+        Ok(self.used()?.saturating_sub(before))
+    }
 }
 
 #[cfg(test)]

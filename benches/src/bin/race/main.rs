@@ -2,6 +2,7 @@
 //!
 //!     race run --server roost=127.0.0.1:9600,PID --server other=127.0.0.1:9601,PID --cell 512x100x1
 //!     race bare --port 0 --receive      a TCP echo on the gateway's rings, the limit; its address is bare:HOST:PORT
+//!     race fanout                       one message to 10,000 sessions of a shard, and a message for each
 //!
 //! `benches/compare/race.sh` builds and starts the servers and calls it. The client does nothing but what the load needs: bytes
 //! made before, compared when they come back, one write for all that a read has answered. It speaks WebSocket or, to the bare
@@ -12,6 +13,7 @@ mod bare;
 mod cells;
 mod client;
 mod cpu;
+mod fanout;
 mod frames;
 mod server;
 mod table;
@@ -38,6 +40,8 @@ enum Command {
     Run(Run),
     /// Serves the bare TCP echo
     Bare(bare::Options),
+    /// One message to many sessions against a message for each, on a shard of its own
+    Fanout(fanout::Options),
 }
 
 #[derive(Args)]
@@ -69,6 +73,7 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Run(run) => run.execute(),
         Command::Bare(options) => bare::serve(&options),
+        Command::Fanout(options) => fanout::measure(&options),
     }
 }
 

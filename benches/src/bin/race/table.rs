@@ -52,15 +52,12 @@ impl AddAssign for Round {
 /// A cell with what all servers did in it.
 #[derive(Serialize)]
 pub struct Standing {
-    #[serde(serialize_with = "title")]
-    cell: &'static Cell,
+    cell: &'static str,
+    #[serde(skip)]
+    of: &'static Cell,
     servers: Vec<String>,
     /// By server, in order.
     pub rounds: Vec<Vec<Round>>,
-}
-
-fn title<S: serde::Serializer>(cell: &&'static Cell, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(cell.title)
 }
 
 /// Middle, smallest and largest.
@@ -85,7 +82,7 @@ impl Standing {
     /// Without a round yet.
     pub fn of(cell: &'static Cell, servers: &[&Server]) -> Self {
         let servers: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
-        Self { cell, rounds: vec![Vec::new(); servers.len()], servers }
+        Self { cell: cell.title, of: cell, rounds: vec![Vec::new(); servers.len()], servers }
     }
 
     /// How much more the first does with a CPU second than the server `at`, round by round.
@@ -97,7 +94,7 @@ impl Standing {
 
 /// The table of a cell in Markdown.
 pub fn text(standing: &Standing) -> String {
-    let (cell, rounds) = (standing.cell, standing.rounds[0].len());
+    let (cell, rounds) = (standing.of, standing.rounds[0].len());
     let mut text = format!(
         "\n{} ({rounds} rounds)\n\n| server | a server-CPU-second | a second | CPU of server, of client | {} to it: median (min..max) | asked | |\n|---|---:|---:|---:|---:|---:|---|\n",
         cell.title, standing.servers[0]

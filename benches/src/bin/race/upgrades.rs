@@ -38,8 +38,12 @@ pub fn held(server: &Server, time: Duration) -> Result<Round> {
         let began = Instant::now();
         crowd.run(|upgrades| upgrades >= HELD as u64)?;
         let elapsed = began.elapsed();
-        sum +=
-            Round::of(crowd.upgrades, elapsed, clocks[0].used()? - before[0], clocks[1].used()? - before[1]);
+        sum += Round::of(
+            crowd.upgrades,
+            elapsed,
+            clocks[0].used_since(before[0])?,
+            clocks[1].used_since(before[1])?,
+        );
         crowd.reset();
         wait_until_still(clocks[0])?;
     }
@@ -56,10 +60,10 @@ pub fn churn(server: &Server, time: Duration) -> Result<Round> {
     let before = [clocks[0].used()?, clocks[1].used()?];
     let began = Instant::now();
     crowd.run(|_| began.elapsed() > time)?;
-    let (elapsed, client_cpu) = (began.elapsed(), clocks[1].used()? - before[1]);
+    let (elapsed, client_cpu) = (began.elapsed(), clocks[1].used_since(before[1])?);
     wait_until_still(clocks[0])?;
     // Until the server is still, so that nothing it put off is left out; its sleep costs next to nothing.
-    Ok(Round::of(crowd.ended, elapsed, clocks[0].used()? - before[0], client_cpu))
+    Ok(Round::of(crowd.ended, elapsed, clocks[0].used_since(before[0])?, client_cpu))
 }
 
 fn wait_until_still(clock: CpuClock) -> Result<()> {
@@ -67,12 +71,12 @@ fn wait_until_still(clock: CpuClock) -> Result<()> {
     let mut used = clock.used()?;
     loop {
         std::thread::sleep(STILL_FOR);
-        let now = clock.used()?;
-        if now - used <= STILL {
+        let more = clock.used_since(used)?;
+        if more <= STILL {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "the server does not come to rest");
-        used = now;
+        used += more;
     }
 }
 
