@@ -3,11 +3,13 @@
 //! `allowance` counts what it may send, `proxy` reads whose connection a proxy passes on, `upgrade` answers the opening handshake, `session` speaks WebSocket after it.
 
 mod allowance;
+mod json_event;
 mod proxy;
 mod session;
 mod upgrade;
 
 pub use allowance::{Allowance, Limited, Moment, RATE_LIMITED, Rate, Rates};
+pub use json_event::JsonEvent;
 pub use proxy::{BadProxyHeader, Proxied, parse_proxy, proxy_bytes_wanted};
 pub use session::close_code;
 pub use upgrade::PATH;

@@ -1,12 +1,13 @@
 //! A session after its upgrade: frames in, frames out, RFC 6455 sections 5 to 7.
 
+use bytes::Bytes;
 use roost_proto::{
     codec::{self, Encoding},
     frame::{self, Decoder, Item, MessageKind, Opcode, decode_whole},
     v1,
 };
 
-use super::{Ask, Backend, Conn, Next, Note, Partial, Rules, Turn, allowance::Refused};
+use super::{Ask, Backend, Conn, JsonEvent, Next, Note, Partial, Rules, Turn, allowance::Refused};
 
 /// Close codes of RFC 6455 section 7.4.1 that this gateway sends by itself.
 pub mod close_code {
@@ -209,14 +210,14 @@ impl Conn {
         frame::encode(data_opcode(self.encoding().message_kind()), scratch, out);
     }
 
-    /// Appends an event that is encoded already.
+    /// Appends an event that is encoded already; in JSON its message is made once for all sessions.
     ///
     /// # Errors
     /// The bytes are no event (a corrupt store); nothing was appended.
     pub fn send_event(
         &self,
-        event: &[u8],
-        scratch: &mut Vec<u8>,
+        event: &Bytes,
+        json: &mut JsonEvent,
         out: &mut Vec<u8>,
     ) -> Result<(), codec::DecodeError> {
         if self.encoding() == Encoding::Proto {
@@ -225,9 +226,7 @@ impl Conn {
             frame::encode_begin(Opcode::Binary, bytes, out);
             return codec::encode_event_frame(Encoding::Proto, event, out);
         }
-        scratch.clear();
-        codec::encode_event_frame(self.encoding(), event, scratch)?;
-        frame::encode(data_opcode(self.encoding().message_kind()), scratch, out);
+        out.extend_from_slice(json.message(event)?);
         Ok(())
     }
 }

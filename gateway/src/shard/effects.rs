@@ -38,7 +38,7 @@ impl<R: Ring> Shard<R> {
         match &effect.action {
             Action::Frame(frame) => connection.conn.send_frame(frame, &mut self.scratch, out),
             Action::Event(event) => {
-                if connection.conn.send_event(event, &mut self.scratch, out).is_err() {
+                if connection.conn.send_event(event, &mut self.json_event, out).is_err() {
                     self.parts.stats.corrupt_events.add(1);
                     tracing::error!(
                         user = connection.conn.identity().map(|who| who.user),

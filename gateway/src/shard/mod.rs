@@ -34,7 +34,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::{
     admission::{Gate, Reason},
-    conn::{Ask, Moment, Note, Rules},
+    conn::{Ask, JsonEvent, Moment, Note, Rules},
     limits,
     mailbox::Receiver,
     ring::{Completion, GENERATIONS, Op, Ring, Token},
@@ -139,6 +139,7 @@ pub struct Shard<R> {
     asks: Vec<Ask>,
     notes: Vec<Note>,
     scratch: Vec<u8>,
+    json_event: JsonEvent,
 }
 
 impl<R: Ring> Shard<R> {
@@ -172,6 +173,7 @@ impl<R: Ring> Shard<R> {
             asks: Vec::new(),
             notes: Vec::new(),
             scratch: Vec::new(),
+            json_event: JsonEvent::default(),
         };
         shard.publish();
         shard
@@ -231,6 +233,7 @@ impl<R: Ring> Shard<R> {
         self.parts.ring.rest();
         self.outboxes.rest();
         self.company.rest();
+        self.json_event.rest();
         completions.shrink_to(limits::KEPT_LIST_ITEMS);
         self.dirty.shrink_to(limits::KEPT_LIST_ITEMS);
         self.held.shrink_to(limits::KEPT_LIST_ITEMS);
