@@ -11,7 +11,7 @@ sources=$(dirname "$manifest")/uWebSockets
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
 # As its own build has them by default.
-options=(-O3 -march=native -flto -DNDEBUG -DLIBUS_NO_SSL -DUWS_NO_ZLIB -I"$sources/uSockets/src" -I"$sources/src")
+options=(-O3 -march=native -flto=auto -DNDEBUG -DLIBUS_NO_SSL -DUWS_NO_ZLIB -I"$sources/uSockets/src" -I"$sources/src")
 (cd "$objects" && gcc -std=c11 "${options[@]}" -c "$sources"/uSockets/src/*.c "$sources"/uSockets/src/eventing/epoll_kqueue.c)
 g++ -std=c++20 "${options[@]}" echo.cpp "$objects"/*.o -o "$out"
 echo "$PWD/$out"
