@@ -3,7 +3,8 @@
 //!
 //!     roost-tokio-tungstenite PORT [THREADS [READ_BUFFER_BYTES]]
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::future::ready;
+use futures_util::{StreamExt, TryStreamExt};
 use std::io;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -35,13 +36,11 @@ async fn serve(port: u16, config: Option<WebSocketConfig>) -> io::Result<()> {
     }
 }
 
+/// As the library's own example of an echo server: what is forwarded is flushed when no more has come.
 async fn echo(stream: TcpStream, config: Option<WebSocketConfig>) {
-    let Ok(mut socket) = accept_async_with_config(stream, config).await else { return };
-    while let Some(Ok(message)) = socket.next().await {
-        // A ping is answered by the library.
-        let is_data = message.is_binary() || message.is_text();
-        if is_data && socket.send(message).await.is_err() {
-            return;
-        }
-    }
+    let Ok(socket) = accept_async_with_config(stream, config).await else { return };
+    let (echoes, messages) = socket.split();
+    // A ping is answered by the library. A connection that breaks is closed.
+    let data = messages.try_filter(|message| ready(message.is_binary() || message.is_text()));
+    let _ = data.forward(echoes).await;
 }
