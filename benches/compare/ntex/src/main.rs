@@ -30,7 +30,7 @@ async fn switch(request: HttpRequest) -> Result<web::HttpResponse, web::Error> {
 
 async fn echo(frame: ws::Frame) -> io::Result<Option<ws::Message>> {
     Ok(match frame {
-        ws::Frame::Text(text) => Some(ws::Message::Text(text.try_into().map_err(io::Error::other)?)),
+        ws::Frame::Text(text) => Some(ws::Message::Text(text.try_into().map_err(|()| io::ErrorKind::InvalidData)?)),
         ws::Frame::Binary(bytes) => Some(ws::Message::Binary(bytes)),
         ws::Frame::Ping(bytes) => Some(ws::Message::Pong(bytes)),
         ws::Frame::Close(reason) => Some(ws::Message::Close(reason)),
