@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use buffa::Message as _;
 use bytes::Bytes;
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use roost_gateway::conn::EventFrames;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use roost_gateway::conn::JsonEvent;
 use roost_gateway::limits::MAILBOX_EFFECTS_MAX;
 use roost_gateway::mailbox::mailbox;
 use roost_gateway::ring::GENERATIONS;
@@ -85,28 +85,26 @@ fn frames(c: &mut Criterion) {
     }
 }
 
-/// An event for 10,000 sessions: their messages, one event for all of them or one for each.
+/// An event for 10,000 sessions in JSON: their messages, one event for all of them or one for each.
 fn fan_out(c: &mut Criterion) {
     let message =
         v1::Message { id: 9, from: 1, payload: vec![b'x'; PAYLOAD_BYTES].into(), ..Default::default() };
     let event = v1::Event { seq: 9, body: Some(message.into()) }.encode_to_bytes();
     let apart: Vec<Bytes> = (0..SESSIONS).map(|_| Bytes::copy_from_slice(&event)).collect();
     let together = vec![event; SESSIONS as usize];
-    let mut group = c.benchmark_group("events to 10,000 sessions");
+    let mut group = c.benchmark_group("events to 10,000 sessions in JSON");
     group.throughput(Throughput::Elements(SESSIONS));
-    let (mut frames, mut out) = (EventFrames::default(), Vec::new());
-    for encoding in ENCODINGS {
-        for (name, events) in [("one for all", &together), ("one for each", &apart)] {
-            group.bench_function(BenchmarkId::new(name, format!("{encoding:?}")), |b| {
-                b.iter(|| {
-                    for event in events {
-                        out.clear();
-                        out.extend_from_slice(frames.message(encoding, event).expect("an event"));
-                        black_box(&out);
-                    }
-                });
+    let (mut json, mut out) = (JsonEvent::default(), Vec::new());
+    for (name, events) in [("one for all", &together), ("one for each", &apart)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                for event in events {
+                    out.clear();
+                    out.extend_from_slice(json.message(event).expect("an event"));
+                    black_box(&out);
+                }
             });
-        }
+        });
     }
     group.finish();
 }
