@@ -31,6 +31,7 @@ pub mod run;
 pub mod scenario;
 pub mod schedule;
 pub mod screen;
+pub mod siege;
 pub mod timeline;
 pub mod tools;
 #[allow(unsafe_code, reason = "ioctls of the TUN device, bpf(2) and prctl(2) in a child; nothing else may")]

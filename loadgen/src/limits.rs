@@ -149,6 +149,33 @@ pub const DRIP_MS_MAX: u64 = 600_000;
 /// The beginning of an answer to a handshake that was dripped: its status line.
 pub const DRIP_ANSWER_BYTES: usize = 512;
 
+/// Attacks of one siege. Full: bad usage.
+pub const SIEGE_ATTACKS_MAX: usize = 64;
+/// Attackers of one attack (--attackers). Full: bad usage. The file limit is usually lower.
+pub const ATTACKERS_MAX: u32 = 1_000_000;
+/// Connections that the attackers of one attack begin a second when it begins.
+pub const ATTACK_CONNECTS_PER_S: f64 = 5_000.0;
+/// From the end of an attacker's connection to its next.
+pub const ATTACK_PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of an attacker's write.
+pub const ATTACK_CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of an attacker's read. Owner: the attacker, where it reads at all.
+pub const ATTACK_READ_BYTES: usize = 16 * 1024;
+/// An attacker whose write waits longer than this when the attack is over counts as not read.
+pub const ATTACK_UNREAD_AFTER: Duration = Duration::from_millis(200);
+/// The beginning of an answer to an attacker's upgrade request. Longer: what follows is taken for it.
+pub const UPGRADE_ANSWER_BYTES_MAX: usize = 2048;
+/// Between two bytes of a request head without end.
+pub const HEAD_DRIP_PAUSE: Duration = Duration::from_millis(50);
+/// Between two bytes of messages that come bytewise.
+pub const BYTEWISE_PAUSE: Duration = Duration::from_millis(4);
+/// Payload of the messages whose answers zero-window does not read.
+pub const ZERO_WINDOW_MESSAGE_BYTES: usize = 4 * 1024;
+/// The receive buffer of zero-window; the kernel doubles it.
+pub const ZERO_WINDOW_RECEIVE_BYTES: usize = 2 * 1024;
+/// How often a siege looks at the server's memory.
+pub const SIEGE_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Rounds of `churn`. Full: bad usage.
 pub const ROUNDS_MAX: u32 = 1000;
 /// Servers of one `compare`. Full: bad usage.

@@ -207,6 +207,15 @@ impl Interval {
     }
 }
 
+/// What was measured of one phase of a siege.
+#[derive(Clone, Debug)]
+pub struct PhaseMeters {
+    /// To the delivery, or the echo, of what was due in the phase.
+    pub latency: Histogram<u64>,
+    /// The generator's own lateness with it.
+    pub lag: Histogram<u64>,
+}
+
 /// Histograms and errors of one worker.
 #[derive(Debug)]
 pub struct Meters {
@@ -226,6 +235,8 @@ pub struct Meters {
     pub write: Histogram<u64>,
     /// From the SYN to Welcome (phantoms).
     pub connect: Meter,
+    /// The phases of a siege, as far as something was measured.
+    phases: Vec<PhaseMeters>,
     /// Messages whose lag was above the bound.
     pub late: u64,
     /// Messages that left later than the bound allows, whoever held them up.
@@ -252,6 +263,7 @@ impl Meters {
             lag: Meter::new(),
             write: histogram(),
             connect: Meter::new(),
+            phases: Vec::new(),
             late: 0,
             left_late: 0,
             lag_us_max,
@@ -259,6 +271,19 @@ impl Meters {
             ends: Texts::default(),
             errors_recent: 0,
         }
+    }
+
+    /// Those of one phase of a siege.
+    pub fn phase(&mut self, phase: usize) -> &mut PhaseMeters {
+        while self.phases.len() <= phase {
+            self.phases.push(PhaseMeters { latency: histogram(), lag: histogram() });
+        }
+        &mut self.phases[phase]
+    }
+
+    /// Those of all phases, as far as something was measured.
+    pub fn phases(&self) -> &[PhaseMeters] {
+        &self.phases
     }
 
     /// A message had its turn this much after its time.
@@ -329,6 +354,10 @@ impl Meters {
             mine.merge(theirs);
         }
         let _ = self.write.add(&other.write);
+        for (phase, theirs) in other.phases.iter().enumerate() {
+            let mine = self.phase(phase);
+            let _ = (mine.latency.add(&theirs.latency), mine.lag.add(&theirs.lag));
+        }
         self.late = self.late.saturating_add(other.late);
         self.left_late = self.left_late.saturating_add(other.left_late);
         self.errors.merge(&other.errors);

@@ -13,6 +13,7 @@ use crate::odd::OddArgs;
 use crate::payload::HEADER_BYTES;
 use crate::phantom::{self, impair::Impairment};
 use crate::schedule::{PlanParams, To};
+use crate::siege;
 use cli::GATEWAY_URL;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl Options {
         check_impairment(&cli)?;
         agent::check(&cli)?;
         OddArgs::check(&cli)?;
+        siege::check(&cli)?;
         share("--offline-share", cli.offline_share, 0.9)?;
         share("--read-share", cli.read_share.unwrap_or_default(), 1.0)?;
         share("--lag-share-max", cli.lag_share_max, 1.0)?;
@@ -75,7 +77,7 @@ impl Options {
             (None, file) => file.as_deref().map(Mix::load).transpose()?,
         };
         let mix = mix.map(Arc::new);
-        if cli.rate_per_s == 0.0 && talks {
+        if cli.rate_per_s == 0.0 && (talks || cli.scenario == Scenario::Siege) {
             let name = cli.scenario.name();
             return Err(format!("--rate-per-s 0 (closed loop) is for echo only; give {name} a rate"));
         }
@@ -121,6 +123,7 @@ impl Options {
             user_base: self.cli.user_base,
             to: match self.cli.scenario {
                 Scenario::Chat | Scenario::Slow => To::OneOther,
+                Scenario::Siege if self.talks() => To::OneOther,
                 Scenario::Group => To::Group { size: self.cli.group_size },
                 _ => self.mix.clone().map_or(To::Nobody, To::Mix),
             },
@@ -130,7 +133,12 @@ impl Options {
 
     /// Whether the clients send messages to each other.
     pub fn talks(&self) -> bool {
-        self.cli.scenario.talks()
+        self.cli.scenario.talks() || (self.cli.scenario == Scenario::Siege && self.credentials.is_known())
+    }
+
+    /// Whether what the clients send comes back to them.
+    pub fn echoes(&self) -> bool {
+        self.cli.scenario == Scenario::Echo || (self.cli.scenario == Scenario::Siege && !self.talks())
     }
 
     /// Share of the received messages that are marked as read.
@@ -142,7 +150,7 @@ impl Options {
 
     /// Whether the clients only stay, and send nothing but heartbeats.
     pub fn stays(&self) -> bool {
-        !self.talks() && self.cli.scenario != Scenario::Echo
+        !self.talks() && !self.echoes()
     }
 
     /// How bad the phantoms' way is made.

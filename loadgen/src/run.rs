@@ -17,6 +17,7 @@ use crate::preflight::{self, attribution};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::schedule::Plan;
+use crate::siege::{Besieger, Phases};
 use crate::timeline::{Sampler, Stage};
 use crate::worker::{Phase, Results, Shared};
 use anyhow::{Context as _, bail};
@@ -92,6 +93,7 @@ pub fn run(mut options: Options) -> anyhow::Result<Report> {
     let started = OffsetDateTime::now_utc().truncate_to_second();
     let shared = Arc::new(Shared {
         ramp_begun: clock.now() + start_after,
+        phases: Phases::of(&options.cli),
         counters: Counters::default(),
         ruled_out: OnceLock::new(),
         cut_us: AtomicU64::new(u64::MAX),
@@ -123,6 +125,8 @@ struct Run {
     ground: Option<Ground>,
     /// What the clients are on, where that is other machines.
     agents: Option<Agents>,
+    /// Who attacks the server (siege).
+    besieger: Option<Besieger>,
     /// Why the run cannot go on.
     stopped: Option<String>,
     /// What the server's process ran out of in the ramp.
@@ -166,6 +170,7 @@ impl Run {
                 })
                 .context("cannot start a thread")?;
         }
+        let besieger = Besieger::start(&shared, &receiver).context("cannot start a thread")?;
         let progress = Progress::new(&shared.options, ending.clone());
         let (origin, ended_early, stopped) = (None, None, None);
         Ok(Self {
@@ -180,6 +185,7 @@ impl Run {
             ended_early,
             ground,
             agents,
+            besieger,
             stopped,
             server_short: None,
         })
@@ -203,8 +209,10 @@ impl Run {
         let now_s = self.now_s();
         self.sampler.finish(now_s, &self.shared.counters, &self.shared.timeline);
         self.phase.send_replace(Phase::Stop);
+        let observed = self.besieger.take().map(Besieger::finish);
         let (meters, ledger, tallies) = self.collect()?;
         let mut report = self.report(&measured, &meters, ledger, tallies);
+        report.besieged(&self.shared, &meters, observed);
         (report.storm, report.rounds) = (storm, rounds);
         report.ended_early = self.ended_early;
         if let Some(Err(error)) = self.ground.take().map(Ground::finish) {

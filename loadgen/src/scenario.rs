@@ -15,7 +15,7 @@ use tungstenite::handshake::client::Request;
 
 /// The upgrade request of a client: with a token or the query of `--auth none`, and the sub-protocol of chat frames,
 /// where the server is to know the user.
-fn request(options: &Options, user: u64) -> Result<Request, String> {
+pub(crate) fn request(options: &Options, user: u64) -> Result<Request, String> {
     let target = &options.target;
     let mut path = target.path.clone();
     if matches!(options.credentials, Credentials::Query) {

@@ -1,6 +1,8 @@
 //! Clients that misbehave, against the real gateway: readers that stop, clients that vanish, handshakes that drip.
 
 mod common;
+#[path = "odd/siege.rs"]
+mod siege;
 
 use common::{loadgen, report, report_before};
 use roost_client::harness::{Gateway, gateway_binary};

@@ -66,6 +66,7 @@ fn every_scenario_is_the_same_for_one_seed_and_another_for_another() {
         (&["chat", "--offline-share", "0.3"], 3_000),
         (&["group", "--group-size", "16"], 3_000),
         (&["slow", "--slow-share", "0.3"], 3_000),
+        (&["siege", "--attack", "flood"], 3_000),
         (&["mix", "--mix", &day], 1_000),
         (&["mix", "--mix", &game], 500),
         (&["mix", "--mix", &storm], 100),

@@ -15,6 +15,7 @@ use crate::phantom::Tallies;
 use crate::preflight;
 use crate::run;
 use crate::schedule::Plan;
+use crate::siege::Phases;
 use crate::tools::Program;
 use crate::worker::{Phase, Results, Shared};
 use clap::Parser as _;
@@ -75,7 +76,9 @@ pub fn serve(
     receiver.patience(SILENCE_MAX).map_err(text)?;
     let (counters, ruled_out) = (Counters::default(), OnceLock::new());
     let (cut_us, timeline) = (AtomicU64::new(u64::MAX), Mutex::default());
-    let shared = Shared { options, plan, counters, ruled_out, clock, ramp_begun, cut_us, timeline, run_id };
+    let phases = Phases::default();
+    let shared =
+        Shared { options, plan, phases, counters, ruled_out, clock, ramp_begun, cut_us, timeline, run_id };
     let mut play = Play::start(Arc::new(shared), epoch, sender.clone(), first, workers).map_err(text)?;
     let stopped = play.lead(receiver);
     play.end(&stopped)

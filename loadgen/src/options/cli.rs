@@ -10,6 +10,7 @@ use crate::odd::OddArgs;
 use crate::outputs::Outputs;
 use crate::preflight::PreflightOptions;
 use crate::schedule::Arrivals;
+use crate::siege::SiegeArgs;
 use clap::{Args, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -89,6 +90,9 @@ pub struct Cli {
     /// Who misbehaves
     #[command(flatten)]
     pub odd: OddArgs,
+    /// Who attacks
+    #[command(flatten)]
+    pub siege: SiegeArgs,
     /// Times that all clients connect, stay for --duration-s and leave (churn)
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     pub rounds: u32,
@@ -191,6 +195,8 @@ pub enum Scenario {
     Halfopen,
     /// Upgrade requests that come a byte at a time, beside clients that connect as usual
     HandshakeDrip,
+    /// Echo, or chat where the users are known, while others attack the server beside it: undisturbed, attacked, recovering
+    Siege,
     /// What a TOML file says (--mix): populations of users, with rates, sizes, groups, answers and times away
     Mix,
 }
@@ -238,6 +244,7 @@ impl Scenario {
             Self::Slow => "slow",
             Self::Halfopen => "halfopen",
             Self::HandshakeDrip => "handshake-drip",
+            Self::Siege => "siege",
             Self::Mix => "mix",
         }
     }

@@ -4,6 +4,7 @@ use super::{End, Finding};
 use crate::limits::{CLIENT_BYTES, FILES_RESERVED, QUEUE_PACKETS};
 use crate::options::{Kind, Options};
 use crate::phantom::{namespace, watch};
+use crate::siege;
 use nix::sys::resource::{Resource, getrlimit};
 use roost_tuning::{Demand, Machine, limits as reckoned, table};
 use std::path::Path;
@@ -22,7 +23,8 @@ pub fn check(options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();
     match options.cli.kind {
         Kind::Kernel => {
-            findings.extend(files(options.cli.clients));
+            let attackers = siege::attackers_max(&options.cli);
+            findings.extend(files(options.cli.clients.saturating_add(attackers)));
             let machine = Machine::this();
             let demand = demand(options);
             let settings = SETTINGS.iter().filter_map(|name| table::find(name));

@@ -4,12 +4,14 @@ pub mod html;
 mod parts;
 mod saturation;
 mod scenarios;
+mod siege;
 mod summary;
 pub mod text;
 
 pub use parts::{GroupReport, Host, Latency, MemoryPerClient};
 pub use saturation::{Reason, Saturation};
 pub use scenarios::Scenarios;
+pub use siege::{AttackReport, PhaseReport, SiegeReport};
 
 use crate::agent::report::AgentReport;
 use crate::fail_if::Condition;

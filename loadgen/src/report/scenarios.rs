@@ -1,6 +1,7 @@
-//! What the reports of `slow`, `halfopen`, `handshake-drip` and `mix` have beyond the others'.
+//! What the reports of `slow`, `halfopen`, `handshake-drip`, `siege` and `mix` have beyond the others'.
 
 use super::Latency;
+use super::siege::SiegeReport;
 use super::text::readable;
 use crate::meters::{Counters, Meters};
 use crate::mix::Mix;
@@ -19,6 +20,8 @@ pub struct Scenarios {
     pub halfopen: Option<HalfopenReport>,
     /// With `handshake-drip`.
     pub handshake_drip: Option<DripReport>,
+    /// With `siege`.
+    pub siege: Option<SiegeReport>,
     /// With `mix`.
     pub mix: Option<MixReport>,
 }
@@ -111,6 +114,7 @@ impl Scenarios {
             slow: Some(SlowReport::default()),
             halfopen: Some(HalfopenReport::default()),
             handshake_drip: Some(DripReport::default()),
+            siege: Some(SiegeReport::example()),
             mix: Some(MixReport::default()),
         }
     }
@@ -178,6 +182,9 @@ impl Scenarios {
                 out,
                 "  drip      {dripped} dripped: {ended} ended by the server{by}{held}, {upgraded} upgraded, {still_held} still held"
             )?;
+        }
+        if let Some(siege) = &self.siege {
+            siege.write(out)?;
         }
         let Some(mix) = &self.mix else { return Ok(()) };
         writeln!(

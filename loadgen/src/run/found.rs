@@ -87,7 +87,7 @@ impl Run {
             report.group = Some(GroupReport::of(shared, tally.received_in_groups, measured.duration_s));
         }
         report.scenarios = Scenarios::of(&shared.options, &shared.plan, counters, meters);
-        if options.scenario == Scenario::Echo {
+        if shared.options.echoes() {
             report.messages_unanswered = u64::from(shared.due()).saturating_sub(report.messages_sent);
         }
         report

@@ -1,7 +1,6 @@
 //! A thread of a run: a tokio-uring runtime with the clients of one worker.
 
 use crate::limits::{RING_COMPLETIONS, RING_ENTRIES};
-use crate::options::Scenario;
 use crate::scenario::{Chat, Echo, Idle};
 use crate::worker::{self, Phase, Results, Shared};
 use std::io;
@@ -19,12 +18,14 @@ pub(crate) fn work(
     let mut ring = tokio_uring::uring_builder();
     // Completions wait for the thread's next system call instead of interrupting it for each.
     ring.setup_cqsize(RING_COMPLETIONS).setup_coop_taskrun();
-    let scenario = shared.options.cli.scenario;
     tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
-        let result = match scenario {
-            _ if shared.options.talks() => worker::run::<Chat>(shared, number, threads, phase).await,
-            Scenario::Echo => worker::run::<Echo>(shared, number, threads, phase).await,
-            _ => worker::run::<Idle>(shared, number, threads, phase).await,
+        let options = &shared.options;
+        let result = if options.talks() {
+            worker::run::<Chat>(shared, number, threads, phase).await
+        } else if options.echoes() {
+            worker::run::<Echo>(shared, number, threads, phase).await
+        } else {
+            worker::run::<Idle>(shared, number, threads, phase).await
         };
         // Nobody waits for it any more where the run was given up.
         let _ = results.send(Ok(result));

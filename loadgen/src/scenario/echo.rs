@@ -91,6 +91,7 @@ impl Echo {
         Counters::add(&counters.answered);
         let latency_us = self.context.now_us().saturating_sub(flight.from_us);
         self.context.meters.borrow_mut().latency.saturating_record(latency_us);
+        self.context.phase_latency(flight.from_us, latency_us);
         *self.last.borrow_mut() = flight.payload;
     }
 }

@@ -67,7 +67,19 @@ impl Context {
 
     /// A message of the schedule, due at that time, has its turn now: whatever it waits for from here on is not the generator.
     pub fn handed_over(&self, at_us: u64) {
-        self.meters.borrow_mut().lagged(self.now_us().saturating_sub(at_us));
+        let lag_us = self.now_us().saturating_sub(at_us);
+        let mut meters = self.meters.borrow_mut();
+        meters.lagged(lag_us);
+        if let Some(phase) = self.shared.phases.at(at_us) {
+            meters.phase(phase).lag.saturating_record(lag_us);
+        }
+    }
+
+    /// A message that was due at that time took so long; counted by the phase of a siege.
+    pub fn phase_latency(&self, at_us: u64, latency_us: u64) {
+        if let Some(phase) = self.shared.phases.at(at_us) {
+            self.meters.borrow_mut().phase(phase).latency.saturating_record(latency_us);
+        }
     }
 
     /// Microseconds until that time of the measured part; 0 where it is over.

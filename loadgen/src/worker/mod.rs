@@ -17,6 +17,7 @@ use crate::meters::{Counters, Meters};
 use crate::options::{Options, Scenario};
 use crate::phantom::Tallies;
 use crate::schedule::Plan;
+use crate::siege::Phases;
 use crate::timeline::Timeline;
 use quanta::{Clock, Instant};
 use std::rc::Rc;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub options: Options,
     /// Its schedule.
     pub plan: Plan,
+    /// The phases of a siege; none in other scenarios.
+    pub phases: Phases,
     /// Its live counts.
     pub counters: Counters,
     /// What the options ask for and a server's Welcome rules out, in a line for the user. Ends the ramp.

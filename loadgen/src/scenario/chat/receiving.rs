@@ -96,6 +96,8 @@ impl Chat {
             false => &mut meters.latency,
         };
         latency.saturating_record(now_us.saturating_sub(at_us));
+        drop(meters);
+        self.context.phase_latency(at_us, now_us.saturating_sub(at_us));
         // The share is spread over the numbers, the same in every run with this seed.
         let read_share = self.context.shared.options.read_share();
         if f64::from(index.wrapping_mul(2_654_435_769)) < read_share * f64::from(u32::MAX) {
