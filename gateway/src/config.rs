@@ -94,6 +94,13 @@ pub struct Options {
     /// Clients send something at least this often; after twice the time in silence they are reaped [default: 240]
     #[arg(long, value_name = "N")]
     heartbeat_s: Option<u32>,
+    /// A client has so long for its opening handshake [default: 10]
+    #[arg(long, value_name = "N")]
+    handshake_s: Option<u16>,
+    /// Connections in their opening handshake; the oldest is ended for one too many [default: 65536, or a quarter of
+    /// --max-connections]
+    #[arg(long, value_name = "N")]
+    handshakes_max: Option<u32>,
     /// How clients prove who they are [default: token]
     #[arg(long, value_name = "KIND")]
     auth: Option<AuthKind>,
@@ -160,6 +167,10 @@ pub struct Config {
     pub max_message_bytes: u64,
     /// Seconds.
     pub heartbeat_s: u32,
+    /// Seconds.
+    pub handshake_s: u16,
+    /// Connections of the process in their handshake.
+    pub handshakes_max: u32,
     /// How clients prove who they are.
     pub auth: AuthKind,
     /// More keys for tokens.
@@ -215,15 +226,21 @@ impl Options {
             .min(usize::from(limits::SHARDS_MAX)) as u16;
         let shards = self.shards.or(file.shards).unwrap_or(cores);
         let capacity = Capacity::of(machine, shards);
+        let max_connections = self.max_connections.or(file.max_connections).unwrap_or(capacity.connections());
         let config = Config {
             listen: self.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
             http: self.http.or(file.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9080))),
             data: self.data.or(file.data).unwrap_or_else(|| PathBuf::from("./roost-data")),
             shards,
             backend: self.backend.or(file.backend).unwrap_or_default(),
-            max_connections: self.max_connections.or(file.max_connections).unwrap_or(capacity.connections()),
+            max_connections,
             max_message_bytes: self.max_message_bytes.or(file.max_message_bytes).unwrap_or(128 * 1024),
             heartbeat_s: self.heartbeat_s.or(file.heartbeat_s).unwrap_or(240),
+            handshake_s: self.handshake_s.or(file.handshake_s).unwrap_or(limits::HANDSHAKE_S_MAX),
+            handshakes_max: self
+                .handshakes_max
+                .or(file.handshakes_max)
+                .unwrap_or(handshakes_of(max_connections)),
             auth: self.auth.or(file.auth).unwrap_or_default(),
             jwt_key_file: self.jwt_key_file.or(file.jwt_key_file),
             operator_token_file: self.operator_token_file.or(file.operator_token_file),
@@ -252,6 +269,8 @@ impl Config {
         within("retention_days", self.retention_days.into(), 1, limits::DAYS_MAX.into())?;
         within("group_members_max", self.group_members_max.into(), 1, limits::GROUP_MEMBERS_CEILING.into())?;
         within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
+        within("handshake_s", self.handshake_s.into(), 1, limits::HANDSHAKE_S_CEILING.into())?;
+        within("handshakes_max", self.handshakes_max.into(), 1, u32::MAX.into())?;
         within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
         let (room, lowest) = (self.capacity.connections(), self.capacity.lowest());
         if room == 0 {
@@ -265,6 +284,12 @@ impl Config {
         }
         within("max_connections", self.max_connections, 1, room)
     }
+}
+
+/// Connections in their handshake, of so many in all.
+fn handshakes_of(connections: u64) -> u32 {
+    let share = (connections / limits::HANDSHAKES_SHARE).max(limits::HANDSHAKES_MIN).min(connections);
+    share.min(limits::HANDSHAKES_MAX.into()) as u32
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

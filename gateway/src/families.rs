@@ -75,10 +75,15 @@ families! {
         LISTEN_BACKLOG_MAX = Gauge "roost_listen_backlog_max" ["shard"] "" "Clients that may wait to be accepted; beyond them the kernel drops handshakes (net.core.somaxconn)";
         PROXIED = Gauge "roost_proxied" ["shard"] "" "Connections whose client's address a proxy has told (--proxy-protocol)";
         PROXY_HEADERS_REFUSED = Counter "roost_proxy_headers_refused" ["shard"] "" "Connections closed without an answer because no valid PROXY header came first";
+        HANDSHAKES_CROWDED_OUT = Counter "roost_handshakes_crowded_out" ["shard"] "" "Connections ended in their handshake, the oldest first, because there were too many of them (--handshakes-max)";
+        HANDSHAKES = Gauge "roost_handshakes" ["shard"] "" "Connections in their handshake";
         ENDED = Counter "roost_ended" ["shard"] "" "Connections that are gone";
         CLOSED = Counter "roost_closed" ["code"] "" "Sessions closed by the gateway, by close code";
         CLOSED_BY_PEER = Counter "roost_closed_by_peer" ["code"] "" "Sessions closed by their client, by close code; none: a Close frame without one";
         LOST = Counter "roost_lost" ["shard"] "" "Connections whose peer was gone without a word: a FIN, a reset, or a reader that took too little";
+        STALLED = Counter "roost_stalled" ["shard"] "" "Sessions ended because they sent more than they read, and took nothing of what was sent to them for too long";
+        OUTBOXES_CROWDED_OUT = Counter "roost_outboxes_crowded_out" ["shard"] "" "Connections ended because too much output waited for all of the shard's together, and much of it for them";
+        RELIEVED = Counter "roost_relieved" ["shard"] "" "Sessions closed because partial messages took too much of their bound, and theirs was large";
         REAPED = Counter "roost_reaped" ["shard"] "" "Sessions closed because nothing came from them";
         CONNECTION_KERNEL_BYTES = Gauge "roost_connection_kernel_bytes" [] "bytes" "Growth of the machine's kernel slabs since the start, for each connection";
         CONNECTION_USER_BYTES = Gauge "roost_connection_user_bytes" [] "bytes" "Growth of this process's resident memory since the start, for each connection";
@@ -93,6 +98,7 @@ families! {
         PAUSED = Counter "roost_paused" ["shard"] "" "Times that a connection was read no more for a while: its outbox was long, or the router's queue full";
         PARKED = Counter "roost_parked" ["shard"] "" "Receives that came for a connection after it was paused, and were kept as they came";
         OUTBOXES = Gauge "roost_outboxes" ["shard"] "" "Connections with output that waits";
+        OUTBOX_BYTES = Gauge "roost_outbox_bytes" ["shard"] "bytes" "Bytes of output on its way to sockets, or waiting behind what is";
         ASSEMBLY_BYTES = Gauge "roost_assembly_bytes" ["shard"] "bytes" "Bytes of partial input held";
         SEND_SECONDS = Histogram "roost_send_seconds" [] "seconds" "From a Send taken from its socket to its Sent in the outbox; one Send of a shard at a time is measured";
         CORRUPT_EVENTS = Counter "roost_corrupt_events" ["shard"] "" "Events of the store that could not be read";
@@ -113,7 +119,8 @@ families! {
         READ_BUFFERS = Gauge "roost_read_buffers" ["shard"] "" "Read buffers in use";
         READ_BUFFERS_MAX = Gauge "roost_read_buffers_max" [] "" "Read buffers of all shards";
         READ_BUFFERS_EXHAUSTED = Counter "roost_read_buffers_exhausted" ["shard"] "" "Reads that had to wait for a read buffer";
-        READ_WAITING = Gauge "roost_read_waiting" ["shard"] "" "Connections that wait for a read buffer";
+        READS_PUT_OFF = Counter "roost_reads_put_off" ["shard"] "" "Reads of connections that send more than a read takes, put off to a later turn because the turn had read enough of such";
+        READ_WAITING = Gauge "roost_read_waiting" ["shard"] "" "Connections that wait to be read: for a read buffer, or for others that send more than a read takes";
         PROVIDED_BUFFERS = Gauge "roost_provided_buffers" ["shard"] "" "Buffers provided for multishot receives";
         PROVIDED_BUFFERS_MAX = Gauge "roost_provided_buffers_max" [] "" "Buffers that may be provided for multishot receives";
         RECEIVE_BUFFERS_EXHAUSTED = Counter "roost_receive_buffers_exhausted" ["shard"] "" "Multishot receives that found no provided buffer";
@@ -147,6 +154,7 @@ families! {
     }
     "HTTP service" {
         HTTP_REQUESTS = Counter "roost_http_requests" ["status"] "" "Requests answered, by status";
+        HTTP_CROWDED_OUT = Counter "roost_http_crowded_out" [] "" "Connections without a request that were closed because another waited for their place";
         HTTP_CALLS_WAITING = Gauge "roost_http_calls_waiting" [] "" "Calls that wait for the answer of the message tier";
     }
     "Process and machine" {

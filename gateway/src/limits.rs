@@ -59,6 +59,11 @@ pub const RECEIVE_BUFFER_BYTES: u32 = 4_096;
 pub const READ_BUFFERS: u16 = 256;
 /// Read buffers whose memory is kept while the shard is at rest.
 pub const READ_BUFFERS_KEPT: u16 = 16;
+/// Reads that a turn begins of connections whose last read filled its buffer. More: they wait for the next turn, in order, so that a
+/// turn is no longer than so many buffers of the smallest frames take.
+pub const GREEDY_READS_PER_TURN: u32 = 4;
+/// Buffers that multishot receives may fill in one turn. More: the connection that filled it goes back to the poll.
+pub const GREEDY_RECEIVES_PER_TURN: u32 = 8;
 /// Buffers a ring provides for the multishot receives of its busy connections, while it has any. None left: the
 /// receive ends with `ENOBUFS` and its connection goes back to the poll.
 pub const PROVIDED_BUFFERS: u16 = 64;
@@ -111,8 +116,24 @@ pub const OUTBOX_RESUME_BYTES: usize = 64 * 1_024;
 /// Bytes that may wait for one connection beyond one message. More: it is closed, the rest stays in the store.
 pub const OUTBOX_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 
+/// Bytes that wait, or are on their way, for all connections of a shard, from which a connection is paused as soon as
+/// [`OUTBOX_RESUME_BYTES`] wait for it.
+pub const OUTBOXES_PRESSED_BYTES: usize = 64 * 1_024 * 1_024;
+/// The same for which no shard has room. More: connections for which more than [`OUTBOX_RESUME_BYTES`] wait are ended when they are next
+/// looked at, until there is room again; what the router had for them stays in the store.
+pub const OUTBOXES_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+
 /// Bytes of partial messages and handshakes one shard holds. Full: the connection that asks for more is closed with 1013.
 pub const ASSEMBLY_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+/// Slots a turn looks at for large partial messages while these take more than half of [`ASSEMBLY_BYTES_MAX`]. More: the next turn goes on.
+pub const RELIEF_SLOTS_PER_TURN_MAX: u32 = 1_024;
+/// Bytes of a partial message for which nobody is closed.
+pub const RELIEF_SPARED_BYTES: usize = 16 * 1_024;
+/// The same of a request's head: who behaves sends it whole.
+pub const RELIEF_SPARED_HEAD_BYTES: usize = 1_024;
+/// Seconds without a byte after which a session that holds more of a message is closed, while partial messages take more than half of
+/// [`ASSEMBLY_BYTES_MAX`]. From three quarters on nobody is waited for.
+pub const RELIEF_SILENT_S: u16 = 2;
 /// A buffer larger than this is given back to the allocator after use instead of being kept for the next connection.
 /// Larger: its memory is freed.
 pub const KEPT_BUFFER_BYTES_MAX: usize = 16 * 1_024;
@@ -124,13 +145,24 @@ pub const KEPT_BUFFERS_AT_REST: usize = 16;
 /// Seconds in which the tokens of a connection's limit (frames, bytes) may all come back. Longer: such a burst is refused at start by `rates`.
 pub const RATE_BURST_S_MAX: u64 = 9_000;
 
-/// Seconds a client has for its opening handshake. Longer: the connection is closed.
+/// Seconds a client has for its opening handshake, unless `--handshake-s` says otherwise. Longer: the connection is closed.
 pub const HANDSHAKE_S_MAX: u16 = 10;
 /// Bytes of a PROXY header, TLVs included; its senders keep to 536 (section 2.2). Larger: the connection is closed without an answer.
 pub const PROXY_HEADER_BYTES_MAX: usize = 1_024;
 /// Connections of a shard of whose PROXY header only a part has come. More: they are closed without an answer; a header comes in one
 /// piece, unless it comes from somebody who means no good.
 pub const PROXY_PARTIAL_MAX: usize = 1_024;
+/// Largest `--handshake-s`. More: refused at start.
+pub const HANDSHAKE_S_CEILING: u16 = 600;
+/// Connections of a process in their opening handshake, unless `--handshakes-max` says otherwise; by default never more than a
+/// quarter of `--max-connections`. Full: the oldest is ended for each that comes.
+pub const HANDSHAKES_MAX: u32 = 65_536;
+/// Part of `--max-connections` that connections in their handshake may take by default: one in so many. See [`HANDSHAKES_MAX`].
+pub const HANDSHAKES_SHARE: u64 = 4;
+/// They may take so many places all the same. See [`HANDSHAKES_MAX`].
+pub const HANDSHAKES_MIN: u64 = 256;
+/// Seconds a session may take nothing of what is sent to it while it is not read because of that. Longer: it is ended.
+pub const STALLED_S_MAX: u16 = 60;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.
 pub const CLOSE_S_MAX: u16 = 5;
 /// A session is reaped when nothing came for this many heartbeat periods.
@@ -230,6 +262,8 @@ const _: () = assert!(
         && ADMISSION_HELD_REQUESTS.0 >= ADMISSION_HELD_REQUESTS.1,
     "what closes the gateway must be worse than what opens it, or it flaps"
 );
+const _: () =
+    assert!(OUTBOXES_PRESSED_BYTES < OUTBOXES_BYTES_MAX, "connections are paused before any is ended");
 const _: () = assert!(OUTBOX_RESUME_BYTES < OUTBOX_PAUSE_BYTES, "a paused connection must be able to resume");
 const _: () = assert!(
     WAITING_BYTES_MAX <= OUTBOX_RESUME_BYTES,

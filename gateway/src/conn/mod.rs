@@ -216,6 +216,11 @@ impl Conn {
         self.phase == Phase::Attaching && self.partial.is_some()
     }
 
+    /// Bytes that it holds of input that is not whole.
+    pub fn partial_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())
+    }
+
     /// Says goodbye with a Close frame (an upgrade that is still under way just ends) and takes no more input.
     pub fn close(&mut self, code: u16, reason: &str, turn: &mut Turn<'_>) -> Next {
         if matches!(self.phase, Phase::Attaching | Phase::Open) {

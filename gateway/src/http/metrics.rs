@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::families::{HTTP_CALLS_WAITING, HTTP_REQUESTS};
+use crate::families::{HTTP_CALLS_WAITING, HTTP_CROWDED_OUT, HTTP_REQUESTS};
 
 /// Where the gateway's figures come from. Called on the HTTP thread; it must not block.
 pub trait MetricsSource: Send + Sync + 'static {
@@ -30,6 +30,7 @@ impl MetricsSource for Registry {
 pub(super) struct HttpMetrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
+    crowded_out: Counter,
     calls_waiting: Gauge,
 }
 
@@ -43,13 +44,19 @@ impl HttpMetrics {
         let mut registry = Registry::default();
         let requests = Family::default();
         registry.register(HTTP_REQUESTS.name, HTTP_REQUESTS.help, requests.clone());
+        let crowded_out = Counter::default();
+        registry.register(HTTP_CROWDED_OUT.name, HTTP_CROWDED_OUT.help, crowded_out.clone());
         let calls_waiting = Gauge::default();
         registry.register(HTTP_CALLS_WAITING.name, HTTP_CALLS_WAITING.help, calls_waiting.clone());
-        Self { registry, requests, calls_waiting }
+        Self { registry, requests, crowded_out, calls_waiting }
     }
 
     pub(super) fn count(&self, status: u16) {
         self.requests.get_or_create(&RequestLabels { status }).inc();
+    }
+
+    pub(super) fn count_crowded_out(&self) {
+        self.crowded_out.inc();
     }
 
     /// All families, the gateway's first.

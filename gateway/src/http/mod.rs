@@ -15,6 +15,7 @@ mod openapi;
 mod operators;
 mod page;
 mod password;
+mod places;
 mod proxied;
 mod routes;
 mod server;

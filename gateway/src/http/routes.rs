@@ -65,6 +65,13 @@ impl Shared {
         }
     }
 
+    /// A connection without a request was closed for another, or not.
+    pub(super) fn count_crowded_out(&self, one: bool) {
+        if one {
+            self.metrics.count_crowded_out();
+        }
+    }
+
     /// The largest body of a call, bytes.
     pub(super) fn body_bytes_max(&self) -> usize {
         usize::try_from(self.config.message_bytes_max)

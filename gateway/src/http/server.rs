@@ -16,13 +16,13 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::limits::{
-    ACCEPT_RETRY_MS, CONNECTION_S_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_READ_MS_MAX, HEADERS_MAX,
-    STOP_MS_MAX,
+    ACCEPT_RETRY_MS, CONNECTION_S_MAX, HEADER_BYTES_MAX, HEADER_READ_MS_MAX, HEADERS_MAX, STOP_MS_MAX,
 };
+use super::places::{Places, Serving};
 use super::routes::{self, Shared};
 use super::{HttpConfig, Services, password, proxied};
 
@@ -49,7 +49,6 @@ pub fn start(
 ) -> io::Result<HttpService> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let proxied = config.proxy_protocol;
     let shared = Arc::new(Shared::new(config, services));
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,12 +58,13 @@ pub fn start(
         .thread_name("roost-http-hash")
         .build()?;
     let router = routes::router(Arc::clone(&shared));
+    let counters = Arc::clone(&shared);
     let listener = {
         let _entered = runtime.enter();
         TcpListener::from_std(listener)?
     };
     let thread = std::thread::Builder::new().name("roost-http".to_owned()).spawn(move || {
-        runtime.block_on(serve(listener, proxied, router, stopped));
+        runtime.block_on(serve(listener, router, &counters, stopped));
         runtime.shutdown_timeout(Duration::from_millis(STOP_MS_MAX));
     })?;
     Ok(HttpService { address, shared, stop, thread: Some(thread) })
@@ -102,30 +102,38 @@ impl Drop for HttpService {
     }
 }
 
-async fn serve(listener: TcpListener, proxied: bool, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, router: Router, shared: &Shared, mut stopped: watch::Receiver<bool>) {
+    let proxied = shared.config.proxy_protocol;
     let service = TowerToHyperService::new(router);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
             () = stop_asked(&mut stopped) => break,
         };
-        let Some((stream, peer, place)) = accepted else { continue };
-        let (service, stopped) = (service.clone(), stopped.clone());
+        let Some((stream, peer)) = accepted else { continue };
+        let (place, gave_way) = tokio::select! {
+            place = places.take() => place,
+            () = stop_asked(&mut stopped) => break,
+        };
+        shared.count_crowded_out(gave_way);
+        let serving = Serving::default();
+        let (service, stopped, own) = (service.clone(), stopped.clone(), serving.clone());
         let connection = async move {
             let peer = if proxied { proxied::client(&stream, peer).await } else { Ok(peer) };
             match peer {
-                Ok(peer) => serve_connection(stream, peer, service, stopped).await,
+                Ok(peer) => serve_connection(stream, peer, service, own, stopped).await,
                 Err(error) => tracing::debug!(%error, "an HTTP connection without a valid PROXY header"),
             }
         };
-        connections.spawn(async move {
+        let task = connections.spawn(async move {
             let _place = place;
             let _: Result<(), _> =
                 tokio::time::timeout(Duration::from_secs(CONNECTION_S_MAX), connection).await;
         });
+        places.given(task, serving);
     }
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
@@ -133,14 +141,10 @@ async fn serve(listener: TcpListener, proxied: bool, router: Router, mut stopped
     connections.abort_all();
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             tracing::warn!(%error, "cannot accept an HTTP connection");
             tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
@@ -153,14 +157,18 @@ async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     service: TowerToHyperService<Router>,
+    serving: Serving,
     mut stopped: watch::Receiver<bool>,
 ) {
     // Answers are small and written whole; without this their tail waits for the client's delayed ACK.
     let _: io::Result<()> = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let answer = service.call(request);
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        let (answer, served) = (service.call(request), serving.begin());
+        async move {
+            let _served = served;
+            Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {}))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -26,7 +26,7 @@ use roost_gateway::{
     mailbox::{self, Receiver, Sender},
     rates::{Limits, Setting},
     ring::Uring,
-    shard::{Parts, Shard, Shared, Stats, Uplink},
+    shard::{Handshakes, Parts, Shard, Shared, Stats, Uplink},
 };
 use roost_proto::tier::Effect;
 use roost_router::{Limit, Router, UserLimits};
@@ -245,6 +245,10 @@ impl Fleet<'_> {
         let wake = mailbox.wake_descriptor()?;
         let uplink = self.router.map(|router| Box::new(RouterUplink(router.handle())) as Box<dyn Uplink>);
         let (rules, shared, news) = (Arc::clone(&self.rules), Arc::clone(&self.shared), self.news.clone());
+        let handshakes = Handshakes {
+            seconds_max: self.config.handshake_s,
+            count_max: self.config.handshakes_max.div_ceil(self.config.shards.into()),
+        };
         let (connections_max, heartbeat_s) = (self.config.max_connections, self.config.heartbeat_s);
         let run = move || {
             // The ring belongs to the thread that opens it.
@@ -262,7 +266,8 @@ impl Fleet<'_> {
                 mailbox,
                 shared,
                 stats,
-            });
+            })
+            .with_handshakes(handshakes);
             // The receivers live as long as the process wants to hear of it.
             let _ = opened.send(Ok(()));
             let ended = panic::catch_unwind(panic::AssertUnwindSafe(|| shard.run()));

@@ -9,14 +9,14 @@
 //!   [`limits::BUSY_MAX`] are. Its poll is cancelled; when the poll's last completion is there and no read is in flight, the receive
 //!   is armed. It looks for input at once, so nothing that came meanwhile is missed, and it never overlaps with a read,
 //!   so nothing is taken in another order.
-//! - It goes back when a full tick brought fewer than [`limits::BUSY_KEPT_RECEIVES`] receives, when a receive found no
+//! - It goes back when it takes more than its share (`greedy.rs`), when a full tick brought fewer than [`limits::BUSY_KEPT_RECEIVES`] receives, when a receive found no
 //!   buffer, or when its ring cannot have any. Its receive is cancelled; when the last completion is there, the poll is
 //!   armed, which looks for input at once as well. After running out of buffers it has to be read
 //!   [`limits::BUSY_READS`] times again.
 
 use super::{
     Shard,
-    slot::{BUSY, ENDED, HUNG, Life, PAUSED, POLLING, RECEIVING},
+    slot::{BUSY, ENDED, GREEDY, HUNG, Life, PAUSED, POLLING, RECEIVING},
 };
 use crate::{
     conn::Phase,
@@ -33,7 +33,7 @@ impl<R: Ring> Shard<R> {
         let fit = connection.reads >= limits::BUSY_READS
             && connection.life == Life::Live
             && connection.conn.phase() == Phase::Open
-            && !connection.flags.any(BUSY | HUNG | ENDED | PAUSED);
+            && !connection.flags.any(BUSY | HUNG | ENDED | PAUSED | GREEDY);
         if !fit || self.busy.len() >= limits::BUSY_MAX {
             return;
         }

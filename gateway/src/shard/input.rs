@@ -7,7 +7,8 @@ use roost_proto::tier::{Full, Request, SessionId};
 use super::{
     Parts, Shard,
     slot::{
-        self, ATTACHED, BUSY, ENDED, HELD, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING, THIRSTY,
+        self, ATTACHED, BUSY, ENDED, GREEDY, HELD, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING,
+        THIRSTY,
     },
     trace::Step,
 };
@@ -53,8 +54,9 @@ impl<R: Ring> Shard<R> {
             bytes if bytes > 0 => {
                 self.take_buffer(slot, completion);
                 let flags = &mut self.slab[slot].flags;
-                let more = bytes as u32 == limits::RECEIVE_BUFFER_BYTES || flags.has(HUNG);
-                flags.set(READABLE, flags.has(READABLE) || more);
+                let full = bytes as u32 == limits::RECEIVE_BUFFER_BYTES;
+                flags.set(GREEDY, full);
+                flags.set(READABLE, flags.has(READABLE) || full || flags.has(HUNG));
                 self.consider_busy(slot);
             }
             // Nothing there: somebody (a send) has taken the error the poll told of.
@@ -74,6 +76,7 @@ impl<R: Ring> Shard<R> {
         let bytes = completion.result;
         self.take_buffer(slot, completion);
         match -bytes {
+            full if full == -(limits::RECEIVE_BUFFER_BYTES as i32) => self.received_full(slot),
             negative if negative < 0 => {}
             libc::ENOBUFS => {
                 self.parts.stats.receive_buffers_exhausted.add(1);
@@ -127,6 +130,10 @@ impl<R: Ring> Shard<R> {
             self.parts.ring.poll(descriptor, Token::new(Op::Poll, generation, slot));
         }
         if flags.has(READABLE) && !flags.any(READING | PAUSED | THIRSTY) {
+            if flags.has(GREEDY) {
+                self.read_in_turn(slot);
+                return;
+            }
             let in_turn = self.thirsty.is_empty();
             if !(in_turn && self.start_read(slot)) {
                 self.parts.stats.read_buffers_exhausted.add(1);
@@ -137,7 +144,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// False when no buffer is free.
-    fn start_read(&mut self, slot: u32) -> bool {
+    pub(super) fn start_read(&mut self, slot: u32) -> bool {
         let token = Token::new(Op::Read, self.slab.generation(slot).unwrap_or_default(), slot);
         let connection = &mut self.slab[slot];
         if !self.parts.ring.read(connection.descriptor, token) {
@@ -199,7 +206,7 @@ impl<R: Ring> Shard<R> {
             outboxes.hurry(connection.outbox);
         }
         self.received_by(slot, next);
-        if after > limits::OUTBOX_PAUSE_BYTES {
+        if self.outboxes.is_long(after) {
             self.pause(slot);
         }
     }

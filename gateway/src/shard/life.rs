@@ -57,13 +57,16 @@ impl<R: Ring> Shard<R> {
         let Self { parts, slab, outboxes, now_ms, .. } = self;
         let Some((generation, connection)) = slab.occupied_mut(slot) else { return false };
         let waiting = outboxes.len(connection.outbox);
-        if !connection.is_attentive() || waiting == 0 || waiting > limits::OUTBOX_PAUSE_BYTES {
+        if !connection.is_attentive() || waiting == 0 || waiting > limits::OUTBOX_RESUME_BYTES {
             return false;
         }
         if !connection.flags.has(SENDING) && !outboxes.may_wait(connection.outbox, *now_ms) {
             connection.flags.set(SENDING, true);
             let bytes = outboxes.take(&mut connection.outbox);
+            outboxes.departs(bytes.len());
             parts.ring.send(connection.descriptor, Token::new(Op::Send, generation, slot), bytes);
+        } else {
+            outboxes.counted(connection.outbox);
         }
         true
     }
@@ -72,12 +75,17 @@ impl<R: Ring> Shard<R> {
     fn begin_end(&mut self, slot: u32) {
         let connection = &self.slab[slot];
         let flags = connection.flags;
-        let over = self.outboxes.len(connection.outbox) > self.outbox_bytes_max();
+        let waiting = self.outboxes.len(connection.outbox);
+        let crowded = waiting > limits::OUTBOX_RESUME_BYTES
+            && flags.has(SENDING)
+            && self.outboxes.bytes() > limits::OUTBOXES_BYTES_MAX;
+        let over = waiting > self.outbox_bytes_max() || crowded;
         // A peer that sent FIN after its Close frame may still read our answer, and what it sent before it is taken; any
         // other end is an end.
         let finished = flags.has(ENDED) && !flags.has(PARKED) && connection.life != Life::Flushing;
         let ended = flags.has(FAILED) || finished;
         if connection.life < Life::Ending && (ended || over) {
+            self.parts.stats.outboxes_crowded_out.add(u64::from(crowded));
             if connection.life == Life::Live {
                 self.parts.stats.lost.add(1);
                 self.trace(slot, Step::Lost);
@@ -104,15 +112,16 @@ impl<R: Ring> Shard<R> {
             return;
         }
         connection.flags.set(SENDING, true);
+        outboxes.departs(bytes.len());
         parts.ring.send(connection.descriptor, Token::new(Op::Send, generation, slot), bytes);
     }
 
     /// Reads a live connection, or stops reading it: its peer takes too little, or the router's queue is full.
     fn regulate(&mut self, slot: u32) {
         let flags = self.slab[slot].flags;
-        let waiting = self.outboxes.len(self.slab[slot].outbox);
+        let waiting = self.outboxes.counted(self.slab[slot].outbox);
         if !flags.has(PAUSED) {
-            if waiting > limits::OUTBOX_PAUSE_BYTES {
+            if self.outboxes.is_long(waiting) {
                 self.pause(slot);
             }
         } else if !self.backlog.is_empty() {
@@ -144,6 +153,7 @@ impl<R: Ring> Shard<R> {
     /// All is said: what waits goes out, then a FIN.
     pub(super) fn finish(&mut self, slot: u32) {
         self.detach(slot);
+        self.handshake_is_over(slot);
         self.drop_parked(slot);
         let connection = &mut self.slab[slot];
         if connection.life == Life::Live {
@@ -183,6 +193,7 @@ impl<R: Ring> Shard<R> {
     /// Nothing more is said or heard.
     pub(super) fn end(&mut self, slot: u32) {
         self.detach(slot);
+        self.handshake_is_over(slot);
         self.drop_parked(slot);
         let connection = &mut self.slab[slot];
         connection.conn.end(&mut self.assembly_bytes);
@@ -253,9 +264,18 @@ impl<R: Ring> Shard<R> {
         let connection = &self.slab[slot];
         let silent_s = self.now.since(connection.heard);
         match (connection.life, connection.conn.phase()) {
-            (Life::Live, Phase::Handshake | Phase::Refusing) if silent_s > limits::HANDSHAKE_S_MAX => {
+            (Life::Live, Phase::Handshake | Phase::Refusing)
+                if silent_s > self.handshakes.allowed.seconds_max =>
+            {
                 self.parts.stats.handshakes_timed_out.add(1);
                 self.trace(slot, Step::TimedOut);
+                self.end(slot);
+            }
+            (Life::Live, Phase::Attaching | Phase::Open)
+                if silent_s > limits::STALLED_S_MAX && connection.flags.has(PAUSED | SENDING) =>
+            {
+                self.parts.stats.stalled.add(1);
+                self.trace(slot, Step::Lost);
                 self.end(slot);
             }
             (Life::Live, Phase::Attaching | Phase::Open)

@@ -7,6 +7,8 @@
 mod busy;
 mod company;
 mod effects;
+mod greedy;
+mod handshakes;
 mod input;
 mod inquiry;
 mod life;
@@ -14,6 +16,7 @@ mod outboxes;
 mod parked;
 mod probe;
 mod proxied;
+mod relief;
 mod slot;
 mod stats;
 mod trace;
@@ -42,6 +45,9 @@ use crate::{
     timers::{Clock, Sweep, Tick},
 };
 use company::Company;
+use greedy::Greedy;
+pub use handshakes::Handshakes;
+use handshakes::UnderWay;
 use inquiry::Look;
 pub use inquiry::{Answer, Desk, Found, Inquiry};
 use outboxes::Outboxes;
@@ -119,6 +125,9 @@ pub struct Shard<R> {
     accept_failed: Option<Tick>,
     /// Occupied slots that are not [`ADMITTED`].
     refusing: u32,
+    handshakes: UnderWay,
+    /// The next slot that is looked at when partial input takes too much.
+    relieved: u32,
     /// The next slot a drain looks at, [`u32::MAX`] when all were sent away.
     drained: u32,
     assembly_bytes: usize,
@@ -134,6 +143,7 @@ pub struct Shard<R> {
     busy: Vec<(u32, u32)>,
     /// Connections that wait for a read buffer, each at most once.
     thirsty: VecDeque<u32>,
+    greedy: Greedy,
     /// Connections to look at before the turn ends.
     dirty: Vec<u32>,
     asks: Vec<Ask>,
@@ -161,6 +171,8 @@ impl<R: Ring> Shard<R> {
             sweep: Sweep::default(),
             accept_failed: None,
             refusing: 0,
+            handshakes: UnderWay::default(),
+            relieved: 0,
             drained: 0,
             assembly_bytes: 0,
             backlog: VecDeque::new(),
@@ -169,6 +181,7 @@ impl<R: Ring> Shard<R> {
             resumed: Vec::new(),
             busy: Vec::new(),
             thirsty: VecDeque::new(),
+            greedy: Greedy::default(),
             dirty: Vec::new(),
             asks: Vec::new(),
             notes: Vec::new(),
@@ -218,7 +231,9 @@ impl<R: Ring> Shard<R> {
         }
         self.sweep(self.clock.age(instant));
         self.read_thirsty();
+        self.read_greedy();
         self.take_parked();
+        self.relieve();
         self.send_due();
         self.settle_dirty();
         self.keep_accepting();
@@ -234,6 +249,8 @@ impl<R: Ring> Shard<R> {
         self.outboxes.rest();
         self.company.rest();
         self.json_event.rest();
+        self.greedy.rest();
+        self.rest_handshakes();
         completions.shrink_to(limits::KEPT_LIST_ITEMS);
         self.dirty.shrink_to(limits::KEPT_LIST_ITEMS);
         self.held.shrink_to(limits::KEPT_LIST_ITEMS);
@@ -255,7 +272,7 @@ impl<R: Ring> Shard<R> {
         // First of all: who asks for a drain or a look after this sees it asleep, and wakes it.
         let may_sleep = self.parts.mailbox.may_sleep();
         let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
-        let waiting = !self.thirsty.is_empty() || !self.resumed.is_empty();
+        let waiting = !(self.thirsty.is_empty() && self.resumed.is_empty() && self.greedy.is_idle());
         if !may_sleep || draining || waiting || self.is_looking() {
             return Duration::ZERO;
         }
@@ -317,6 +334,8 @@ impl<R: Ring> Shard<R> {
         if let Some(reason) = refused {
             self.refusing += 1;
             self.parts.stats.not_admitted[reason as usize].add(1);
+        } else {
+            self.handshake_begins(slot);
         }
         self.parts.stats.accepted.add(1);
         self.trace(slot, Step::Accepted { admitted });
@@ -360,6 +379,7 @@ impl<R: Ring> Shard<R> {
             self.drop_parked(slot);
         }
         self.parts.stats.bytes_sent.add(completion.result.max(0) as u64);
+        self.outboxes.arrived(bytes.len());
         self.outboxes.keep(bytes);
         self.touch_unsettled(slot);
     }
@@ -388,8 +408,8 @@ impl<R: Ring> Shard<R> {
         }
         // Taken and put back, so that its memory serves every message.
         let mut notes = std::mem::take(&mut self.notes);
-        let stats = &self.parts.stats;
         for note in notes.drain(..) {
+            let stats = &self.parts.stats;
             match note {
                 Note::Upgraded => stats.upgraded.add(1),
                 Note::Refused(status) => stats.refused(status).add(1),
@@ -399,6 +419,9 @@ impl<R: Ring> Shard<R> {
                 Note::Violation(_) => {}
             }
             self.trace(slot, Step::Noted(&note));
+            if matches!(note, Note::Upgraded | Note::Refused(_)) {
+                self.handshake_is_over(slot);
+            }
         }
         self.notes = notes;
     }
@@ -414,13 +437,15 @@ impl<R: Ring> Shard<R> {
         let stats = &self.parts.stats;
         stats.connections.set(u64::from(self.slab.live()));
         stats.refusing.set(self.refusing.into());
+        stats.handshakes.set(self.handshakes.count.into());
         stats.outboxes.set(self.outboxes.in_use() as u64);
+        stats.outbox_bytes.set(self.outboxes.bytes() as u64);
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);
         stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
         stats.proxied.set(self.clients.used());
         stats.busy_connections.set(self.busy.len() as u64);
-        stats.read_waiting.set(self.thirsty.len() as u64);
+        stats.read_waiting.set((self.thirsty.len() + self.greedy.waiting()) as u64);
         stats.slab_blocks.set(self.slab.blocks() as u64);
         stats.slab_slots.set(u64::from(self.slab.slots_mapped()));
         let rings = self.parts.ring.occupancy();

@@ -10,6 +10,8 @@ struct Outbox {
     bytes: Vec<u8>,
     /// All of it may wait until then, in milliseconds of the shard's age (`company.rs`); 0: it leaves as soon as it can.
     due_ms: u64,
+    /// As much of it as is among [`Outboxes::bytes`].
+    counted: usize,
 }
 
 /// Output that waits, for the few connections that have any.
@@ -20,6 +22,8 @@ pub struct Outboxes {
     spare: Vec<Vec<u8>>,
     /// What a connection without an outbox writes to; empty but between [`Self::write`] and [`Self::written`].
     desk: Vec<u8>,
+    /// What waits behind a send that is under way, and what is sent.
+    bytes: usize,
     /// Most in use at a time since the last rest.
     peak: usize,
 }
@@ -33,7 +37,7 @@ impl Outboxes {
                 self.boxes.len() as u32 - 1
             });
             let bytes = self.spare.pop().unwrap_or_default();
-            self.boxes[*index as usize] = Outbox { bytes, due_ms: 0 };
+            self.boxes[*index as usize] = Outbox { bytes, due_ms: 0, counted: 0 };
             self.peak = self.peak.max(self.in_use());
         }
         &mut self.boxes[*index as usize].bytes
@@ -81,13 +85,47 @@ impl Outboxes {
         if index == NO_OUTBOX { 0 } else { self.boxes[index as usize].bytes.len() }
     }
 
+    /// The same, and counted among [`Self::bytes`].
+    pub fn counted(&mut self, index: u32) -> usize {
+        if index == NO_OUTBOX {
+            return 0;
+        }
+        let outbox = &mut self.boxes[index as usize];
+        let waiting = outbox.bytes.len();
+        self.bytes = self.bytes + waiting - std::mem::replace(&mut outbox.counted, waiting);
+        waiting
+    }
+
+    /// So much of what was taken is on its way to the socket.
+    pub fn departs(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// It is there, or lost.
+    pub fn arrived(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+    }
+
+    /// Bytes of all outboxes, as far as they were counted, and of all sends under way.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so much waits for one connection that it is not read any more; less is enough while much waits for all.
+    pub fn is_long(&self, waiting: usize) -> bool {
+        waiting > limits::OUTBOX_RESUME_BYTES
+            && (waiting > limits::OUTBOX_PAUSE_BYTES || self.bytes > limits::OUTBOXES_PRESSED_BYTES)
+    }
+
     /// Takes what waits and gives the place back.
     pub fn take(&mut self, index: &mut u32) -> Vec<u8> {
         if *index == NO_OUTBOX {
             return Vec::new();
         }
         self.free.push(*index);
-        std::mem::take(&mut self.boxes[std::mem::replace(index, NO_OUTBOX) as usize].bytes)
+        let outbox = &mut self.boxes[std::mem::replace(index, NO_OUTBOX) as usize];
+        self.bytes -= std::mem::take(&mut outbox.counted);
+        std::mem::take(&mut outbox.bytes)
     }
 
     /// Keeps a buffer for the next outbox, unless it is large or there are enough.

@@ -62,6 +62,10 @@ pub const PARKED: u32 = 1 << 17;
 pub const UNPROXIED: u32 = 1 << 18;
 /// A send has failed: what comes after it would leave a gap in the stream.
 pub const FAILED: u32 = 1 << 19;
+/// Let in, and its opening handshake is not over; see [`super::handshakes`].
+pub const HANDSHAKING: u32 = 1 << 20;
+/// Its last read filled its buffer; see [`super::greedy`].
+pub const GREEDY: u32 = 1 << 21;
 /// Received by multishot receive instead of poll and read; see [`super::busy`].
 pub const BUSY: u32 = 1 << 15;
 

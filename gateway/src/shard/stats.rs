@@ -104,6 +104,16 @@ pub struct Stats {
     pub rate_limited: [Cell; RATE_LIMITED.len()],
     /// Connections whose handshake took too long.
     pub handshakes_timed_out: Cell,
+    /// Connections ended in their handshake because there were too many of them.
+    pub handshakes_crowded_out: Cell,
+    /// Connections in their handshake now.
+    pub handshakes: Cell,
+    /// Sessions ended because they took nothing of what was sent to them for too long.
+    pub stalled: Cell,
+    /// Connections ended because too much waited for all of them together.
+    pub outboxes_crowded_out: Cell,
+    /// Sessions closed because partial messages took too much memory, and theirs was large.
+    pub relieved: Cell,
     /// Sessions reaped because nothing came from them.
     pub reaped: Cell,
     /// Whole messages that came.
@@ -130,6 +140,8 @@ pub struct Stats {
     pub receive_buffers_exhausted: Cell,
     /// Reads that had to wait for a read buffer.
     pub read_buffers_exhausted: Cell,
+    /// Reads of connections that send more than a read takes, put off to a later turn.
+    pub greedy: Cell,
     /// Connections that went from the poll to multishot receive.
     pub became_busy: Cell,
     /// Further rings that could not be opened.
@@ -140,6 +152,8 @@ pub struct Stats {
     pub corrupt_events: Cell,
     /// Connections with output that waits, now.
     pub outboxes: Cell,
+    /// Bytes of output now: on its way, or waiting behind what is.
+    pub outbox_bytes: Cell,
     /// Bytes of partial input held now.
     pub assembly_bytes: Cell,
     /// Requests held for the router now.

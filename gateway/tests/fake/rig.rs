@@ -151,6 +151,7 @@ impl Rig {
         assert_eq!((stats.connections.value(), shared.connections.load(Ordering::Relaxed)), (0, 0));
         assert_eq!(stats.refusing.value(), 0, "those who were refused are gone");
         assert_eq!((stats.outboxes.value(), stats.assembly_bytes.value()), (0, 0), "nothing is left behind");
+        assert_eq!((stats.outbox_bytes.value(), stats.handshakes.value()), (0, 0), "nor counted for ever");
         assert_eq!((stats.read_waiting.value(), stats.busy_connections.value()), (0, 0), "nobody waits");
         assert_eq!(world.lent(), (0, 0), "every buffer and every address was given back");
         let received: usize = world.peers.iter().map(|peer| peer.received.len()).sum();

@@ -1,0 +1,92 @@
+//! Connections that send more than a read takes: they wait for each other, and nobody waits for them.
+//!
+//! A read that fills its buffer leaves something behind. Were all such connections read in each turn, a handful of floods would make every
+//! turn as long as it takes to go through all their buffers, and a message of anybody else would wait for that. So a turn begins
+//! [`limits::GREEDY_READS_PER_TURN`] reads of them, in order; the rest is for the next turns, which do not sleep. A multishot receive
+//! takes whatever comes, buffer after buffer: a connection that has more than its share of them goes back to the poll.
+
+use std::collections::VecDeque;
+
+use super::{
+    Shard,
+    slot::{BUSY, ENDED, GREEDY, Life, PAUSED, READABLE, READING, RECEIVING, THIRSTY},
+};
+use crate::{limits, ring::Ring};
+
+/// Who waits, and what was begun in this turn.
+#[derive(Default)]
+pub(super) struct Greedy {
+    /// By slot, each at most once: those flagged [`THIRSTY`] and [`GREEDY`].
+    waiting: VecDeque<u32>,
+    /// Reads begun.
+    reads: u32,
+    /// Buffers filled by multishot receives.
+    received: u32,
+}
+
+impl Greedy {
+    /// Whether somebody waits for the next turn.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Those who wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Once a tick: gives back what a storm left behind.
+    pub(super) fn rest(&mut self) {
+        self.waiting.shrink_to(limits::KEPT_LIST_ITEMS);
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// A turn begins: reads those that wait, as many as may be.
+    pub(super) fn read_greedy(&mut self) {
+        (self.greedy.reads, self.greedy.received) = (0, 0);
+        while self.greedy.reads < limits::GREEDY_READS_PER_TURN {
+            let Some(slot) = self.greedy.waiting.pop_front() else { return };
+            let waits = self.slab.generation(slot).is_some() && self.slab[slot].flags.has(THIRSTY | GREEDY);
+            if !waits {
+                continue;
+            }
+            self.slab[slot].flags.set(THIRSTY, false);
+            let flags = self.slab[slot].flags;
+            let due = flags.has(READABLE) && !flags.any(READING | RECEIVING | PAUSED | ENDED);
+            if !due || self.slab[slot].life >= Life::Ending {
+                continue;
+            }
+            if !self.start_read(slot) {
+                self.slab[slot].flags.set(THIRSTY, true);
+                self.greedy.waiting.push_front(slot);
+                return;
+            }
+            self.greedy.reads += 1;
+        }
+    }
+
+    /// Reads a greedy connection, or lets it wait for the next turn.
+    #[cold]
+    pub(super) fn read_in_turn(&mut self, slot: u32) {
+        let now = self.greedy.waiting.is_empty() && self.greedy.reads < limits::GREEDY_READS_PER_TURN;
+        if now && self.start_read(slot) {
+            self.greedy.reads += 1;
+            return;
+        }
+        self.parts.stats.greedy.add(1);
+        self.slab[slot].flags.set(THIRSTY, true);
+        self.greedy.waiting.push_back(slot);
+    }
+
+    /// A multishot receive has filled its buffer.
+    #[cold]
+    pub(super) fn received_full(&mut self, slot: u32) {
+        self.greedy.received += 1;
+        if self.greedy.received > limits::GREEDY_RECEIVES_PER_TURN && self.slab[slot].flags.has(BUSY) {
+            self.slab[slot].flags.set(GREEDY, true);
+            self.leave_busy(slot);
+            self.touch(slot);
+        }
+    }
+}
