@@ -9,6 +9,7 @@ use roost_loadgen::phantom::address::{Addresses, SERVER};
 use roost_loadgen::phantom::packet::Endpoint;
 use roost_loadgen::phantom::tcp::Setup;
 use roost_loadgen::schedule::Plan;
+use roost_loadgen::siege::Phases;
 use roost_loadgen::tools::Program;
 use roost_loadgen::worker::Shared;
 use std::sync::atomic::AtomicU64;
@@ -29,6 +30,7 @@ pub fn run(scenario: &str, more: &[&str], seed: u64) -> (Arc<Shared>, Arc<Mock>)
     time.increment(Duration::from_secs(1));
     let shared = Shared {
         plan: Plan::build(options.plan_params()).expect("a plan"),
+        phases: Phases::default(),
         ramp_begun: clock.now(),
         counters: Counters::default(),
         ruled_out: OnceLock::new(),
