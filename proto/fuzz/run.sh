@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:?seconds for each target}
 found=${2:-$(mktemp -d)}
+[ $# -gt 1 ] || trap 'rm -rf "$found"' EXIT
 targets=(connection frame handshake json protobuf)
 target_dir=${CARGO_TARGET_DIR:-target}/fuzz
 
@@ -21,7 +22,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 triple=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --release --target "$triple" --target-dir "$target_dir" --bins
 
-# Run TARGET: its own dictionary of inputs, and no more than a gigabyte of memory.
+# run TARGET: with no more than a gigabyte of memory.
 run() {
     local target=$1
     mkdir -p "$found/$target" "artifacts/$target"

@@ -4,6 +4,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roost_gateway::fake::connection::play;
+use roost_fake::fake::connection::play;
 
 fuzz_target!(|script: &[u8]| play(script));
