@@ -103,9 +103,9 @@ impl<'a> Chat<'a> {
         chat.time.increment(Duration::from_secs(1));
         chat.turn();
         let welcome = v1::ServerFrame { body: Some(v1::Welcome::default().into()), ..Default::default() };
-        let all = chat.router.sessions.lock().expect("no panic").clone();
-        chat.deliver(&mut effects(&all, &Action::Frame(Box::new(welcome))));
-        assert_eq!(all.len() as u32, encoding.map_or(0, |_| sessions), "every session is open");
+        let mut welcomes = chat.effects(|| Action::Frame(Box::new(welcome.clone())));
+        assert_eq!(welcomes.len() as u32, encoding.map_or(0, |_| sessions), "every session is open");
+        chat.deliver(&mut welcomes);
         chat
     }
 
@@ -134,10 +134,10 @@ impl<'a> Chat<'a> {
         }
     }
 
-    /// `action` for each session, `rounds` times.
-    pub fn effects(&self, action: &Action, rounds: u32) -> VecDeque<Effect> {
+    /// An action for each session.
+    pub fn effects(&self, action: impl Fn() -> Action) -> VecDeque<Effect> {
         let sessions = self.router.sessions.lock().expect("no panic");
-        (0..rounds).flat_map(|_| effects(&sessions, action)).collect()
+        sessions.iter().map(|&session| Effect { session, action: action() }).collect()
     }
 
     /// Frames that the router was handed.
@@ -156,7 +156,3 @@ fn rate(per_s: u32, burst: u32) -> Rate {
 }
 
 const MAILBOX_EFFECTS: usize = 16_384;
-
-fn effects(sessions: &[SessionId], action: &Action) -> VecDeque<Effect> {
-    sessions.iter().map(|&session| Effect { session, action: action.clone() }).collect()
-}

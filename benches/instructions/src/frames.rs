@@ -82,7 +82,12 @@ pub fn event() -> Bytes {
     v1::Event { seq: 7 << 40, body: Some(message.into()) }.encode_to_bytes()
 }
 
-/// Both as effects of the router.
-pub fn actions() -> (Action, Action) {
-    (Action::Frame(Box::new(sent())), Action::Event(event()))
+/// The answer as an effect of the router.
+pub fn answer() -> Action {
+    Action::Frame(Box::new(sent()))
+}
+
+/// The event as an effect of the router, in memory of its own: it is no other session's.
+pub fn delivery() -> Action {
+    Action::Event(event())
 }

@@ -9,7 +9,7 @@ use roost_proto::{
     codec::{self, Encoding},
     frame::{self, Decoder, Opcode, unmask},
     handshake,
-    tier::Action,
+    tier::{Action, Effect},
 };
 
 use crate::{chat::Chat, frames};
@@ -78,17 +78,27 @@ pub const ALL: &[Hot] = &[
     Hot {
         name: "shard: mailbox to socket, Sent, protobuf",
         operations: SESSIONS,
-        run: |rounds| mailbox_to_socket(rounds, Encoding::Proto, &frames::actions().0),
+        run: |rounds| mailbox_to_socket(rounds, Encoding::Proto, frames::answer),
     },
     Hot {
         name: "shard: mailbox to socket, event, protobuf",
         operations: SESSIONS,
-        run: |rounds| mailbox_to_socket(rounds, Encoding::Proto, &frames::actions().1),
+        run: |rounds| mailbox_to_socket(rounds, Encoding::Proto, frames::delivery),
     },
     Hot {
         name: "shard: mailbox to socket, event, JSON",
         operations: SESSIONS,
-        run: |rounds| mailbox_to_socket(rounds, Encoding::Json, &frames::actions().1),
+        run: |rounds| mailbox_to_socket(rounds, Encoding::Json, frames::delivery),
+    },
+    Hot {
+        name: "shard: one event to many sessions, a session, protobuf",
+        operations: SESSIONS,
+        run: |rounds| fan_out(rounds, Encoding::Proto),
+    },
+    Hot {
+        name: "shard: one event to many sessions, a session, JSON",
+        operations: SESSIONS,
+        run: |rounds| fan_out(rounds, Encoding::Json),
     },
     Hot {
         name: "shard: echo 128 B, idle session",
@@ -212,11 +222,24 @@ fn socket_to_router(rounds: u32, sessions: u32, encoding: Encoding) {
     });
 }
 
-fn mailbox_to_socket(rounds: u32, encoding: Encoding, action: &Action) {
+/// Each session is told something of its own.
+fn mailbox_to_socket(rounds: u32, encoding: Encoding, action: impl Fn() -> Action) {
+    deliver(rounds, encoding, |chat| chat.effects(&action));
+}
+
+/// All sessions are told the same in each round.
+fn fan_out(rounds: u32, encoding: Encoding) {
+    deliver(rounds, encoding, |chat| {
+        let event = frames::delivery();
+        chat.effects(|| event.clone())
+    });
+}
+
+fn deliver(rounds: u32, encoding: Encoding, round: impl Fn(&Chat<'_>) -> VecDeque<Effect>) {
     on_a_clock(|time| {
         let mut chat = Chat::open(SESSIONS, Some(encoding), time);
         // Made before they are counted, all that any run takes.
-        let mut all: Vec<_> = (0..=ROUNDS).map(|_| chat.effects(action, 1)).collect();
+        let mut all: Vec<_> = (0..=ROUNDS).map(|_| round(&chat)).collect();
         chat.deliver(&mut all[0]);
         let before = chat.sends();
         all[1..=rounds as usize].iter_mut().for_each(|effects| chat.deliver(effects));
