@@ -126,7 +126,7 @@ pub const OUTBOXES_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 /// Bytes of partial messages and handshakes one shard holds. Full: the connection that asks for more is closed with 1013.
 pub const ASSEMBLY_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 /// Slots a turn looks at for large partial messages while these take more than half of [`ASSEMBLY_BYTES_MAX`]. More: the next turn goes on.
-pub const RELIEF_SLOTS_PER_TURN_MAX: u32 = 1_024;
+pub const RELIEF_SLOTS_PER_TURN_MAX: u32 = 128;
 /// Bytes of a partial message for which nobody is closed.
 pub const RELIEF_SPARED_BYTES: usize = 16 * 1_024;
 /// The same of a request's head: who behaves sends it whole.
