@@ -121,11 +121,6 @@ impl World {
 
     fn step_poll(&mut self, index: usize) {
         let Some(token) = self.peers[index].poll else { return };
-        if self.fault(1, "poll ENOMEM") {
-            self.peers[index].poll = None;
-            self.peers[index].hurt = true;
-            return self.complete(token, -libc::ENOMEM, false);
-        }
         if self.fault(2, "poll of nothing") {
             return self.complete(token, i32::from(libc::POLLIN), true);
         }
@@ -198,7 +193,7 @@ impl World {
             let result = sending.cut(if told { libc::EPIPE } else { libc::ECONNRESET });
             return self.finish_send(sending, result);
         }
-        if self.fault(2, "send ENOBUFS") {
+        if self.peers[index].manners != Manners::TakesNothing && self.fault(2, "send ENOBUFS") {
             self.peers[index].hurt = true;
             let result = sending.cut(libc::ENOBUFS);
             return self.finish_send(sending, result);

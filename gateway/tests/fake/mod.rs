@@ -93,8 +93,13 @@ impl Ring for FakeRing {
     fn poll(&mut self, descriptor: Descriptor, token: Token) {
         let mut world = self.world.borrow_mut();
         let index = world.of(descriptor, token);
+        assert!(world.peers[index].poll.is_none(), "one poll at a time");
+        if world.fault(2, "poll ENOMEM") {
+            world.peers[index].hurt = true;
+            return world.complete(token, -libc::ENOMEM, false);
+        }
         let peer = &mut world.peers[index];
-        assert!(peer.poll.replace(token).is_none(), "one poll at a time");
+        peer.poll = Some(token);
         // It looks once when it is armed; after that it fires when something comes.
         peer.fires = peer.events() != 0;
     }
