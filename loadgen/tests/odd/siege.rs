@@ -117,7 +117,7 @@ fn floods_are_slowed_or_ended_and_what_waits_for_them_is_bounded() {
 
 #[test]
 fn those_who_hold_on_to_large_messages_are_closed_before_there_is_no_room() {
-    let options = "--attack buffer-hog --attackers 40 --hog-bytes 6000000 --duration-s 30";
+    let options = "--attack buffer-hog --attackers 40 --hog-bytes 6000000 --duration-s 20";
     let (report, gateway) = besiege(&["--backend", "echo", "--max-message-bytes", "8000000"], options);
     let attack = attack(&report, "buffer-hog");
     assert!(number(attack, "ended") > 0, "{attack:#}");
