@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -63,9 +64,44 @@ impl Gateway {
     fn start_as(listen: &str, arguments: &[&str], log: Option<String>) -> Result<Self> {
         let (data, arguments) =
             (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let started = spawn(data.path(), &arguments, listen, "127.0.0.1:0", log.as_deref())?;
+        let started = spawn(
+            Command::new(gateway_binary()?),
+            data.path(),
+            &arguments,
+            listen,
+            "127.0.0.1:0",
+            log.as_deref(),
+        )?;
         let Started { child, ready_line, ws, http } = started;
         Ok(Self { child, data, arguments, log, ready_line, ws, http })
+    }
+
+    /// As [`Self::start`], by a command that ends in the gateway: its arguments follow. The command may set its environment, user or
+    /// sockets; the data folder can be used by everybody until the gateway has started.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(program: Command, arguments: &[&str]) -> Result<Self> {
+        let (folder, arguments) =
+            (TempDir::new()?, arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+        let started = spawn(program, folder.path(), &arguments, "127.0.0.1:0", "127.0.0.1:0", None)?;
+        let Started { child, ready_line, ws, http } = started;
+        Ok(Self { child, data: folder, arguments, log: None, ready_line, ws, http })
+    }
+
+    /// Starts another process with the same data, ports and arguments that takes over from the one that runs, which is returned, and
+    /// waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn take_over(&mut self) -> Result<Old> {
+        let (ws, http) = (self.ws.to_string(), self.http.to_string());
+        let arguments = [self.arguments.clone(), vec!["--takeover".to_owned()]].concat();
+        let program = Command::new(gateway_binary()?);
+        let started = spawn(program, self.data.path(), &arguments, &ws, &http, self.log.as_deref())?;
+        self.ready_line = started.ready_line;
+        Ok(Old(std::mem::replace(&mut self.child, started.child)))
     }
 
     /// What it has said on stderr so far.
@@ -92,7 +128,8 @@ impl Gateway {
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<()> {
         let (ws, http) = (self.ws.to_string(), self.http.to_string());
-        let started = spawn(self.data.path(), &self.arguments, &ws, &http, self.log.as_deref())?;
+        let program = Command::new(gateway_binary()?);
+        let started = spawn(program, self.data.path(), &self.arguments, &ws, &http, self.log.as_deref())?;
         (self.child, self.ready_line) = (started.child, started.ready_line);
         (self.ws, self.http) = (started.ws, started.http);
         Ok(())
@@ -122,16 +159,7 @@ impl Gateway {
     /// # Errors
     /// It did not end in time.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + Duration::from_secs(STOP_S_MAX);
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                bail!("the gateway did not end within {STOP_S_MAX} s");
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
+        wait(&mut self.child)
     }
 
     /// The line it said when it was ready, without its end.
@@ -203,6 +231,41 @@ impl Drop for Gateway {
     }
 }
 
+/// A process that another has taken over from; killed when dropped.
+#[derive(Debug)]
+pub struct Old(Child);
+
+impl Old {
+    /// Waits for the process to end by itself.
+    ///
+    /// # Errors
+    /// It did not end in time.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        wait(&mut self.0)
+    }
+}
+
+impl Drop for Old {
+    fn drop(&mut self) {
+        // It may have ended already; nothing is to be done about a failure here.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(STOP_S_MAX);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            bail!("the gateway did not end within {STOP_S_MAX} s");
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
 /// Signs a token with the secret in `file`, good for a day.
 ///
 /// # Errors
@@ -246,14 +309,29 @@ struct Started {
     http: SocketAddr,
 }
 
-fn spawn(data: &Path, arguments: &[String], ws: &str, http: &str, log: Option<&str>) -> Result<Started> {
-    let mut child = Command::new(gateway_binary()?)
+fn spawn(
+    mut program: Command,
+    data: &Path,
+    arguments: &[String],
+    ws: &str,
+    http: &str,
+    log: Option<&str>,
+) -> Result<Started> {
+    // A process that takes over goes on in the log of the one that ran.
+    let takes_over = arguments.iter().any(|argument| argument == "--takeover");
+    let said = fs::File::options()
+        .create(true)
+        .write(true)
+        .append(takes_over)
+        .truncate(!takes_over)
+        .open(data.join("stderr.log"))?;
+    let mut child = program
         .envs(log.map(|log| ("RUST_LOG", log)))
         .args(["--listen", ws, "--http", http, "--data"])
         .arg(data)
         .args(arguments)
         .stdout(Stdio::piped())
-        .stderr(Stdio::from(fs::File::create(data.join("stderr.log"))?))
+        .stderr(Stdio::from(said))
         .spawn()?;
     let stdout = child.stdout.take().context("stdout is piped")?;
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -144,6 +144,16 @@ pub struct Options {
     #[arg(long)]
     #[serde(default)]
     http_proxy_protocol: bool,
+    /// Take over the sockets of the gateway that runs with the same data folder, if one does, without refusing a client
+    #[arg(long)]
+    #[serde(skip)]
+    takeover: bool,
+    /// After SIGTERM sessions are sent away for so long at most, and cut after it [default: 30]
+    #[arg(long, value_name = "N")]
+    drain_s: Option<u64>,
+    /// After SIGTERM so many sessions are sent away in a second, more only where --drain-s is too short for it [default: 5000]
+    #[arg(long, value_name = "N")]
+    drain_closes_per_s: Option<u32>,
     #[arg(skip)]
     limits: Option<Limits>,
 }
@@ -195,6 +205,12 @@ pub struct Config {
     pub http_proxy_protocol: bool,
     /// Where proc and sys lie.
     pub system_root: PathBuf,
+    /// Sockets come from the gateway that runs, if one does.
+    pub takeover: bool,
+    /// Seconds.
+    pub drain_s: u64,
+    /// Sessions.
+    pub drain_closes_per_s: u32,
     /// How often users and connections may do what they do; only in the file.
     pub limits: Limits,
     /// Places in each ring's table of direct descriptors.
@@ -253,6 +269,12 @@ impl Options {
             proxy_protocol: self.proxy_protocol || file.proxy_protocol,
             http_proxy_protocol: self.http_proxy_protocol || file.http_proxy_protocol,
             system_root: self.system_root.or(file.system_root).unwrap_or_else(|| PathBuf::from("/")),
+            takeover: self.takeover,
+            drain_s: self.drain_s.or(file.drain_s).unwrap_or(limits::DRAIN_S),
+            drain_closes_per_s: self
+                .drain_closes_per_s
+                .or(file.drain_closes_per_s)
+                .unwrap_or(limits::DRAIN_CLOSES_PER_S),
             limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
             capacity,
@@ -263,6 +285,15 @@ impl Options {
 }
 
 impl Config {
+    /// The same on the machine as it is now: where nobody has chosen `max_connections`, it is what the machine can hold.
+    #[must_use]
+    pub fn recounted(&self, machine: &Machine) -> Self {
+        let capacity = Capacity::of(machine, self.shards);
+        let chosen = self.max_connections != self.capacity.connections();
+        let max_connections = if chosen { self.max_connections } else { capacity.connections().max(1) };
+        Self { max_connections, capacity, ..self.clone() }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         within("shards", self.shards.into(), 1, limits::SHARDS_MAX.into())?;
         within("router_threads", self.router_threads.into(), 1, limits::SHARDS_MAX.into())?;
@@ -271,6 +302,13 @@ impl Config {
         within("heartbeat_s", self.heartbeat_s.into(), 1, limits::HEARTBEAT_S_MAX.into())?;
         within("handshake_s", self.handshake_s.into(), 1, limits::HANDSHAKE_S_CEILING.into())?;
         within("handshakes_max", self.handshakes_max.into(), 1, u32::MAX.into())?;
+        within("drain_s", self.drain_s, limits::DRAIN_S_MIN, limits::DRAIN_S_MAX)?;
+        within(
+            "drain_closes_per_s",
+            self.drain_closes_per_s.into(),
+            1,
+            limits::DRAIN_CLOSES_PER_S_MAX.into(),
+        )?;
         within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
         let (room, lowest) = (self.capacity.connections(), self.capacity.lowest());
         if room == 0 {

@@ -176,10 +176,43 @@ pub const SWEEP_TICKS: u64 = 2;
 pub const SWEEP_SLOTS_PER_TURN_MAX: u32 = 4_096;
 /// Milliseconds between two offers of held requests to a router whose queue is full.
 pub const BACKLOG_RETRY_MS: u64 = 1;
-/// Seconds a drain may take before the process exits with connections still open. Longer: they are cut, and counted in the log.
-pub const DRAIN_S_MAX: u64 = 10;
-/// The window of reconnect times a draining gateway tells its clients, in milliseconds.
+/// Seconds a drain may take unless `--drain-s` says otherwise. Longer: who is still connected is cut, and counted in the log.
+pub const DRAIN_S: u64 = 30;
+/// Least `--drain-s`: half of it is for sending away, half for leaving. Less: refused at start.
+pub const DRAIN_S_MIN: u64 = 2;
+/// Largest `--drain-s`. More: refused at start.
+pub const DRAIN_S_MAX: u64 = 3_600;
+/// Sessions that a drain sends away in a second unless `--drain-closes-per-s` says otherwise, over all shards. More sessions than
+/// that in the time of a drain: as many as are needed to be done in it, evenly.
+pub const DRAIN_CLOSES_PER_S: u32 = 5_000;
+/// Largest `--drain-closes-per-s`. More: refused at start.
+pub const DRAIN_CLOSES_PER_S_MAX: u32 = 10_000_000;
+/// Milliseconds of a step of a drain: within a step a shard sends away its share of the rate, and no more. The rest waits for the next.
+pub const DRAIN_STEP_MS: u64 = 20;
+/// Seconds of a drain in which nobody is sent away any more, for the last to answer our Close frame and to go; never more than half of it.
+/// Longer: they are cut.
+pub const DRAIN_CLOSING_S: u64 = 10;
+/// Milliseconds from the beginning of a drain in which clients that were accepted before may end their handshakes. Longer: they are
+/// answered 503.
+pub const DRAIN_HANDSHAKE_MS: u64 = 1_000;
+/// Clients that should come back in a second after a drain: their windows of reconnect times grow with the number of connections.
+/// More connections than fit the longest window: it is not made longer.
+pub const RECONNECTS_PER_S: u32 = 5_000;
+/// Milliseconds of the longest window. More connections: they come back faster than [`RECONNECTS_PER_S`].
+pub const GO_AWAY_SPREAD_MS_MAX: u32 = 300_000;
+/// The least window of reconnect times a draining gateway tells its clients, in milliseconds, and the one of a gateway that is short of memory.
 pub const GO_AWAY_RECONNECT_MS: (u32, u32) = (0, 5_000);
+
+/// Seconds in which a process that takes over, and the gateway it takes over from, must answer each other. Longer: nobody takes over.
+pub const TAKEOVER_ANSWER_S: u64 = 10;
+/// Seconds beyond its drain in which the old gateway must have closed its store. Longer: the new one exits 2.
+pub const TAKEOVER_CLOSE_S: u64 = 60;
+/// Bytes of a line that they say to each other. Longer: nobody takes over.
+pub const TAKEOVER_LINE_BYTES_MAX: usize = 256;
+/// Milliseconds between two reports to the service manager while the gateway drains or waits.
+pub const MANAGER_TOLD_MS: u64 = 1_000;
+/// Seconds that the service manager's time-out is moved on by each report. Longer without one: it kills the process.
+pub const MANAGER_EXTENSION_S: u64 = 30;
 /// The window for a session that was replaced or broke a rule: a client that comes back all the same does not do so
 /// in a storm.
 pub const GO_AWAY_POLICY_MS: (u32, u32) = (60_000, 300_000);
@@ -268,4 +301,16 @@ const _: () = assert!(OUTBOX_RESUME_BYTES < OUTBOX_PAUSE_BYTES, "a paused connec
 const _: () = assert!(
     WAITING_BYTES_MAX <= OUTBOX_RESUME_BYTES,
     "a connection must not be paused for what waits by our own choice"
+);
+const _: () = assert!(
+    DRAIN_CLOSING_S > CLOSE_S_MAX as u64 + SWEEP_TICKS * TICK_S + TICK_S,
+    "who is sent away last must be reset by the sweep before the process cuts it"
+);
+const _: () = assert!(
+    DRAIN_HANDSHAKE_MS <= DRAIN_S_MIN * 1_000 / 2,
+    "who ended a handshake in time must be sent away within the shortest drain"
+);
+const _: () = assert!(
+    MANAGER_EXTENSION_S * 1_000 > 10 * MANAGER_TOLD_MS,
+    "a report that comes late must not have the process killed"
 );

@@ -6,6 +6,7 @@ mod serve;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
+use nix::sys::stat::{Mode, umask};
 use roost_gateway::{
     capacity::Machine,
     config::{BackendKind, Options},
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    // Whatever is made is for this user alone, also where nobody has set a mask for us.
+    umask(Mode::from_bits_truncate(0o077));
     // A ring's table is bounded by the soft limit; where it cannot be raised, the one in force counts.
     let files_max = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
     // The rings' memory is charged against it; where it cannot be raised, the capacity is worked out with what there is.
@@ -49,7 +52,6 @@ fn main() -> ExitCode {
         Ok(running) => running,
         Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),
     };
-    tracing::info!("{}", config.capacity);
     println!("{}", running.ready_line());
     if config.backend == BackendKind::Router {
         eprintln!("the web page: http://{}/", running.http_address());

@@ -6,6 +6,8 @@
 
 #[path = "fake/busy_rule.rs"]
 mod busy_rule;
+#[path = "fake/drain_rule.rs"]
+mod drain_rule;
 mod fake;
 
 use std::{

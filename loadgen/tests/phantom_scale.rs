@@ -32,7 +32,8 @@ fn a_hundred_thousand_sessions_are_held_within_their_bytes() {
         "1",
     ];
     // Each speaks five times while it is held.
-    let command = ["--", gateway.to_str().expect("text"), "--heartbeat-s", "8"];
+    let drain = ["--drain-closes-per-s", "100000"];
+    let command = [&["--", gateway.to_str().expect("text"), "--heartbeat-s", "8"][..], &drain].concat();
     let (code, report) = common::report_before(&options, &command);
     assert_eq!((code, &report["verdict"]), (0, &json!("clean")), "{report:#}");
     assert_eq!(report["clients_connected"], json!(SESSIONS), "{report:#}");

@@ -45,6 +45,9 @@ pub const REQUEST_MS_MAX: u64 = 20_000;
 /// How long a stop waits for requests in flight, in milliseconds; then they are cut off.
 pub const STOP_MS_MAX: u64 = 5_000;
 
+/// How long a stop waits for the first request of a connection that was accepted before it, in milliseconds; then it is closed.
+pub const STOP_FIRST_MS: u64 = 1_000;
+
 /// Pause after the system refused to accept (out of descriptors or memory), in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 50;
 

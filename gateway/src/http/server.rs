@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::limits::{
-    ACCEPT_RETRY_MS, CONNECTION_S_MAX, HEADER_BYTES_MAX, HEADER_READ_MS_MAX, HEADERS_MAX, STOP_MS_MAX,
+    ACCEPT_RETRY_MS, CONNECTION_S_MAX, HEADER_BYTES_MAX, HEADER_READ_MS_MAX, HEADERS_MAX, STOP_FIRST_MS,
+    STOP_MS_MAX,
 };
 use super::places::{Places, Serving};
 use super::routes::{self, Shared};
@@ -162,7 +163,9 @@ async fn serve_connection(
 ) {
     // Answers are small and written whole; without this their tail waits for the client's delayed ACK.
     let _: io::Result<()> = stream.set_nodelay(true);
+    let (asks, mut asked) = watch::channel(false);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asks.send_replace(true);
         request.extensions_mut().insert(Peer(peer));
         let (answer, served) = (service.call(request), serving.begin());
         async move {
@@ -179,7 +182,7 @@ async fn serve_connection(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = stop_asked(&mut stopped) => {
+        () = last_call(&mut stopped, &mut asked) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -192,4 +195,12 @@ async fn serve_connection(
 /// Done once the service is to stop; a dropped sender means the same.
 async fn stop_asked(stopped: &mut watch::Receiver<bool>) {
     let _: Result<(), _> = stopped.wait_for(|stopped| *stopped).await.map(drop);
+}
+
+/// Done once the service is to stop and the client has asked something, or has had the time to: one that was accepted at the last
+/// moment gets an answer, not an end.
+async fn last_call(stopped: &mut watch::Receiver<bool>, asked: &mut watch::Receiver<bool>) {
+    stop_asked(stopped).await;
+    let first = asked.wait_for(|asked| *asked);
+    let _: Result<_, _> = tokio::time::timeout(Duration::from_millis(STOP_FIRST_MS), first).await;
 }

@@ -43,6 +43,11 @@ impl Backlog {
         self.in_flight
     }
 
+    /// Accepts that have not completed.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
     /// An accept has completed.
     pub fn completed(&mut self) {
         self.in_flight -= 1;

@@ -73,6 +73,8 @@ pub struct Occupancy {
     pub listen_backlog: u32,
     /// Clients that may wait there.
     pub listen_backlog_max: u32,
+    /// Accepts in flight.
+    pub accepts: u32,
 }
 
 /// The operation a completion belongs to.

@@ -404,7 +404,11 @@ impl Ring for Uring {
     }
 
     fn occupancy(&self) -> Occupancy {
-        Occupancy { read_buffers: self.reads.in_use().into(), ..self.occupancy }
+        Occupancy {
+            read_buffers: self.reads.in_use().into(),
+            accepts: self.backlog.in_flight(),
+            ..self.occupancy
+        }
     }
 }
 

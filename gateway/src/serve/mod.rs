@@ -3,15 +3,18 @@
 mod embedded;
 mod inquiries;
 mod listen;
+mod manager;
 mod memory;
 mod metrics;
+mod running;
+mod takeover;
 mod watch;
 
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    panic, process,
-    sync::{Arc, atomic::Ordering, mpsc},
+    panic,
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -19,47 +22,28 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use roost_gateway::{
     auth::{Keys, OperatorToken},
+    capacity::Machine,
     config::{AuthKind, BackendKind, Config},
     conn::{Backend, Rate, Rates, Rules},
-    http::{self, Accounts, Calls, HttpConfig, HttpService, Operators, Services, Waiting, WebSocketAddress},
+    http::{self, Accounts, Calls, HttpConfig, Operators, Services, Waiting, WebSocketAddress},
     limits,
-    mailbox::{self, Receiver, Sender},
+    mailbox::{self, Receiver},
     rates::{Limits, Setting},
     ring::Uring,
-    shard::{Handshakes, Parts, Shard, Shared, Stats, Uplink},
+    shard::{DrainRule, Handshakes, Parts, Shard, Shared, Stats, Uplink},
 };
-use roost_proto::tier::Effect;
-use roost_router::{Limit, Router, UserLimits};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
+use roost_proto::tier::{Effect, Outlet};
+use roost_router::{Limit, Router, StartError, UserLimits};
 
 use embedded::{Doorkeeper, Mailboxes, RouterAccounts, RouterUplink, TokensRefused};
 use inquiries::Inquiries;
+use manager::Manager;
 use memory::Memory;
 use metrics::{Density, Sources};
+pub use running::Running;
+use running::{News, watch_signals};
+use takeover::{Door, Sockets};
 use watch::Watch;
-
-/// A gateway that serves.
-pub struct Running {
-    ws: SocketAddr,
-    shards: Vec<JoinHandle<()>>,
-    density: Density,
-    /// `None` with `--always-admit`.
-    watch: Option<Watch>,
-    shared: Arc<Shared>,
-    mailboxes: Vec<Sender<Effect>>,
-    http: HttpService,
-    router: Option<Router>,
-    news: mpsc::Receiver<News>,
-}
-
-/// What the main thread waits for.
-enum News {
-    Signal,
-    ShardEnded(u16, std::io::Result<()>),
-}
 
 /// Starts everything; when it returns, clients are served.
 ///
@@ -68,14 +52,16 @@ enum News {
 pub fn start(config: &Config) -> Result<Running> {
     let public = config.public_url.as_deref().map(WebSocketAddress::public).transpose();
     let public = public.map_err(|why| anyhow!("public_url: {why}"))?;
-    let listeners = listen::listeners(config.listen, config.shards)?;
-    let ws = listeners[0].local_addr()?;
-    let websocket = public.unwrap_or(WebSocketAddress::Bound(ws));
-    let http_listener = listen::http_listener(config.http)?;
     fs::create_dir_all(&config.data)
         .with_context(|| format!("{}: the data folder cannot be made (--data)", config.data.display()))?;
     let keys = Keys::load(&config.data, config.jwt_key_file.as_deref())?;
     let operator = OperatorToken::load(&config.data, config.operator_token_file.as_deref())?;
+    let manager = Manager::from_environment();
+    let (sockets, predecessor) = listen::open(config)?;
+    let ws = sockets.ws[0].local_addr()?;
+    let websocket = public.unwrap_or(WebSocketAddress::Bound(ws));
+    let listeners = listen::for_shards(&sockets.ws, config.shards)?;
+    let http_listener = sockets.http.try_clone()?;
 
     let (mailboxes, receivers): (Vec<_>, Vec<_>) = (0..config.shards)
         .map(|_| mailbox::mailbox(limits::MAILBOX_EFFECTS_MAX))
@@ -83,13 +69,24 @@ pub fn start(config: &Config) -> Result<Running> {
         .context("a mailbox cannot be made")?
         .into_iter()
         .unzip();
+    let after = predecessor.is_some();
+    if let Some(predecessor) = predecessor {
+        // All that can be tried is tried while the running gateway still serves.
+        Uring::open(listeners[0].try_clone()?, receivers[0].wake_descriptor()?, config.ring_places)
+            .context(NO_RING)?;
+        predecessor.take(config.backend == BackendKind::Router, &manager)?;
+    }
+    // What the old process held is free only now.
+    let files_max = rlimit::Resource::NOFILE.get().map_or(1_024, |(soft, _)| soft);
+    let config = &if after { config.recounted(&Machine::read(files_max)) } else { config.clone() };
+    tracing::info!("{}", config.capacity);
     // Answers to calls over HTTP go by the number after the last shard's.
     let waiting = Waiting::new(0, config.shards);
     let router = match config.backend {
         BackendKind::Echo => None,
         BackendKind::Router => {
             let outlet = Mailboxes { shards: mailboxes.clone(), calls: Arc::clone(&waiting) };
-            Some(start_router(config, outlet)?)
+            Some(start_router(config, &Arc::new(outlet), after)?)
         }
     };
     warn_of_claims(config, ws);
@@ -98,7 +95,11 @@ pub fn start(config: &Config) -> Result<Running> {
     let fleet = Fleet {
         config,
         rules: Arc::new(rules(config, &keys, &tokens)),
-        shared: Arc::new(Shared { proxy_protocol: config.proxy_protocol, ..Shared::default() }),
+        shared: Arc::new(Shared {
+            proxy_protocol: config.proxy_protocol,
+            drain: drain_rule(config),
+            ..Shared::default()
+        }),
         router: router.as_ref(),
         news: sender.clone(),
     };
@@ -131,18 +132,58 @@ pub fn start(config: &Config) -> Result<Running> {
     };
     let http =
         http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
+    let door = open_door(config, sockets, sender.clone());
     watch_signals(sender)?;
     let watch = (!config.always_admit)
         .then(|| Watch::new(&config.system_root, density.shards.clone(), Arc::clone(&fleet.shared)));
-    Ok(Running { ws, shards, density, watch, shared: fleet.shared, mailboxes, http, router, news })
+    Ok(Running {
+        ws,
+        shards,
+        density,
+        watch,
+        shared: fleet.shared,
+        mailboxes,
+        http,
+        router,
+        news,
+        manager,
+        door,
+    })
+}
+
+/// What a kernel that gives no ring needs.
+const NO_RING: &str = "io_uring cannot be set up; it needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and enough locked memory";
+
+/// Lets a later process take over; a gateway that nobody can take over serves all the same.
+fn open_door(config: &Config, sockets: Sockets, news: mpsc::Sender<News>) -> Option<Door> {
+    Door::open(&config.data, sockets, config.drain_s, news)
+        .inspect_err(|error| {
+            tracing::warn!(
+                "no other process can take over from this one: takeover.sock in the data folder: {error}"
+            );
+        })
+        .ok()
 }
 
 const _: () =
     assert!(limits::GROUP_MEMBERS_CEILING as usize == roost_router::limits::GROUP_MEMBERS_CONFIG_MAX);
 
-fn start_router(config: &Config, outlet: Mailboxes) -> Result<Router> {
+/// `after` another process that has just closed the store: the kernel may take a moment to unlock it.
+fn start_router(config: &Config, outlet: &Arc<Mailboxes>, after: bool) -> Result<Router> {
+    let deadline = Instant::now() + Duration::from_secs(limits::ADDRESS_S_MAX);
+    loop {
+        match roost_router::start(router_config(config), Arc::clone(outlet) as Arc<dyn Outlet>) {
+            Err(StartError::Locked { .. }) if after && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(limits::ADDRESS_RETRY_MS));
+            }
+            started => return Ok(started?),
+        }
+    }
+}
+
+fn router_config(config: &Config) -> roost_router::Config {
     let defaults = roost_router::Config::at(config.data.join("store"));
-    let router = roost_router::Config {
+    roost_router::Config {
         threads: usize::from(config.router_threads),
         retention_days: config.retention_days,
         history_days: config.history_days.0,
@@ -153,8 +194,7 @@ fn start_router(config: &Config, outlet: Mailboxes) -> Result<Router> {
             .min(limits::payload_bytes_max(config.max_message_bytes)),
         user_limits: user_limits(&config.limits),
         ..defaults
-    };
-    Ok(roost_router::start(router, Arc::new(outlet))?)
+    }
 }
 
 fn user_limits(limits: &Limits) -> UserLimits {
@@ -188,6 +228,10 @@ fn rules(config: &Config, keys: &Keys, tokens: &Arc<TokensRefused>) -> Rules {
         assembly_bytes_max: limits::ASSEMBLY_BYTES_MAX,
         rates: if config.backend == BackendKind::Echo { Rates::default() } else { rates(&config.limits) },
     }
+}
+
+fn drain_rule(config: &Config) -> DrainRule {
+    DrainRule { closes_per_s: config.drain_closes_per_s, s_max: config.drain_s, shards: config.shards }
 }
 
 fn warn_of_claims(config: &Config, ws: SocketAddr) {
@@ -226,9 +270,7 @@ impl Fleet<'_> {
             shards.push(shard?);
         }
         for _ in &shards {
-            openings.recv().context("a shard ended while it was started")?.context(
-                "io_uring cannot be set up; it needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and enough locked memory",
-            )?;
+            openings.recv().context("a shard ended while it was started")?.context(NO_RING)?;
         }
         Ok((shards, stats))
     }
@@ -278,108 +320,5 @@ impl Fleet<'_> {
             .name(format!("roost-shard-{number}"))
             .spawn(run)
             .context("a shard cannot be started")
-    }
-}
-
-fn watch_signals(news: mpsc::Sender<News>) -> Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let watch = move || {
-        for times in signals.forever().scan(0, |times, _| {
-            *times += 1;
-            Some(*times)
-        }) {
-            if times > 1 {
-                eprintln!("roost-gateway: a second signal came while draining; exiting at once");
-                process::exit(1);
-            }
-            // The main thread ends when it does not listen any more.
-            let _ = news.send(News::Signal);
-        }
-    };
-    thread::Builder::new().name("roost-signals".to_owned()).spawn(watch)?;
-    Ok(())
-}
-
-impl Running {
-    /// The line scripts wait for.
-    pub fn ready_line(&self) -> String {
-        let (ws, http, shards) = (self.ws, self.http.address(), self.shards.len());
-        format!("ready ws={ws} http={http} shards={shards} {}", self.density)
-    }
-
-    /// Address of the web page.
-    pub fn http_address(&self) -> SocketAddr {
-        self.http.address()
-    }
-
-    /// Serves until a signal, then drains.
-    ///
-    /// # Errors
-    /// A shard failed.
-    pub fn wait(mut self) -> Result<()> {
-        let failed = loop {
-            match self.news.recv_timeout(Duration::from_millis(limits::ADMISSION_SAMPLE_MS)) {
-                Ok(News::ShardEnded(number, result)) => break Some(shard_failure(number, result)),
-                Ok(News::Signal) | Err(mpsc::RecvTimeoutError::Disconnected) => break None,
-                Err(mpsc::RecvTimeoutError::Timeout) => self.look(),
-            }
-        };
-        let left = self.drain();
-        match (failed, left) {
-            (Some(error), _) => Err(error),
-            (None, 0) => Ok(()),
-            (None, left) => {
-                tracing::warn!("{left} connections were still open when the time for draining was up");
-                Ok(())
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.look(Instant::now());
-        }
-    }
-
-    /// Sends everybody away and stops; returns how many connections had to be cut.
-    fn drain(self) -> u64 {
-        tracing::info!("draining: no new connections; {} are sent away", self.connections());
-        self.http.drain();
-        self.shared.draining.store(true, Ordering::Relaxed);
-        self.mailboxes.iter().for_each(Sender::wake);
-        let deadline = Instant::now() + Duration::from_secs(limits::DRAIN_S_MAX);
-        let mut running = self.shards.len();
-        while running > 0 {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            match self.news.recv_timeout(rest) {
-                Ok(News::ShardEnded(..)) => running -= 1,
-                Ok(News::Signal) => {}
-                Err(_) => break,
-            }
-        }
-        let left = self.connections();
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        self.mailboxes.iter().for_each(Sender::wake);
-        for shard in self.shards {
-            if shard.join().is_err() {
-                tracing::error!("a shard panicked; this is a defect");
-            }
-        }
-        if let Some(router) = self.router {
-            router.stop();
-        }
-        self.http.stop();
-        left
-    }
-
-    fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::Relaxed)
-    }
-}
-
-fn shard_failure(number: u16, result: std::io::Result<()>) -> anyhow::Error {
-    match result {
-        Ok(()) => anyhow!("shard {number} ended by itself; this is a defect"),
-        Err(error) => anyhow::Error::new(error).context(format!("shard {number} failed")),
     }
 }

@@ -1,4 +1,4 @@
-//! What the router wants done, and the drain.
+//! What the router wants done.
 
 use roost_proto::tier::{Action, Effect};
 use roost_proto::v1;
@@ -86,7 +86,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn say_go_away(&mut self, slot: u32, reconnect_ms: (u32, u32), reason: &str) {
+    pub(super) fn say_go_away(&mut self, slot: u32, reconnect_ms: (u32, u32), reason: &str) {
         let go_away = v1::GoAway {
             reconnect_min_ms: reconnect_ms.0,
             reconnect_max_ms: reconnect_ms.1,
@@ -96,28 +96,6 @@ impl<R: Ring> Shard<R> {
         let connection = &mut self.slab[slot];
         let out = self.outboxes.open(&mut connection.outbox);
         connection.conn.send_frame(&frame, &mut self.scratch, out);
-    }
-
-    /// Sends everybody away, a slice of the slab in each turn: GoAway where the router's frames are spoken, then Close
-    /// 1001. Whoever comes while it lasts is refused, wherever their slot is.
-    pub(super) fn drain(&mut self) {
-        let slots = self.slab.slots();
-        let end = slots.min(self.drained.saturating_add(limits::SWEEP_SLOTS_PER_TURN_MAX));
-        for slot in self.drained..end {
-            if self.slab.generation(slot).is_none() || self.slab[slot].life != Life::Live {
-                continue;
-            }
-            if matches!(self.slab[slot].conn.phase(), Phase::Attaching | Phase::Open) {
-                if self.slab[slot].conn.identity().is_some() {
-                    self.say_go_away(slot, limits::GO_AWAY_RECONNECT_MS, "the gateway is being restarted");
-                }
-                self.say_close(slot, close_code::GOING_AWAY, "the gateway is going away");
-            } else {
-                // Answered with 503 when its head is whole; otherwise its time runs out.
-                self.slab[slot].conn.refuse_upgrade();
-            }
-        }
-        self.drained = if end == slots { u32::MAX } else { end };
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod busy;
 mod company;
+mod drain;
 mod effects;
 mod greedy;
 mod handshakes;
@@ -45,6 +46,8 @@ use crate::{
     timers::{Clock, Sweep, Tick},
 };
 use company::Company;
+use drain::Drain;
+pub use drain::DrainRule;
 use greedy::Greedy;
 pub use handshakes::Handshakes;
 use handshakes::UnderWay;
@@ -69,6 +72,8 @@ pub trait Uplink: Send {
 pub struct Shared {
     /// No more is accepted, and who is inside is sent away.
     pub draining: AtomicBool,
+    /// How fast.
+    pub drain: DrainRule,
     /// A drained shard ends; set by whoever waits for it.
     pub stopping: AtomicBool,
     /// Connections of the process that were let in, until they are closed; those being refused are not among them.
@@ -128,8 +133,8 @@ pub struct Shard<R> {
     handshakes: UnderWay,
     /// The next slot that is looked at when partial input takes too much.
     relieved: u32,
-    /// The next slot a drain looks at, [`u32::MAX`] when all were sent away.
-    drained: u32,
+    /// Once the process drains.
+    drain: Option<Drain>,
     assembly_bytes: usize,
     /// Requests the router had no room for, in order.
     backlog: VecDeque<Request>,
@@ -173,7 +178,7 @@ impl<R: Ring> Shard<R> {
             refusing: 0,
             handshakes: UnderWay::default(),
             relieved: 0,
-            drained: 0,
+            drain: None,
             assembly_bytes: 0,
             backlog: VecDeque::new(),
             held: Vec::new(),
@@ -227,7 +232,7 @@ impl<R: Ring> Shard<R> {
         self.offer_backlog();
         self.inquire();
         if self.parts.shared.draining.load(Ordering::Relaxed) {
-            self.drain();
+            self.drain(self.clock.age(instant));
         }
         self.sweep(self.clock.age(instant));
         self.read_thirsty();
@@ -263,7 +268,10 @@ impl<R: Ring> Shard<R> {
     fn finished(&self) -> bool {
         let shared = &self.parts.shared;
         shared.stopping.load(Ordering::Relaxed)
-            || (shared.draining.load(Ordering::Relaxed) && self.slab.live() == 0 && self.backlog.is_empty())
+            || (shared.draining.load(Ordering::Relaxed)
+                && self.slab.live() == 0
+                && self.backlog.is_empty()
+                && self.parts.ring.occupancy().accepts == 0)
     }
 
     /// How long the rings may sleep: not at all when there is work already, briefly when the router could not take all,
@@ -271,14 +279,16 @@ impl<R: Ring> Shard<R> {
     fn sleep(&self, now: Instant) -> Duration {
         // First of all: who asks for a drain or a look after this sees it asleep, and wakes it.
         let may_sleep = self.parts.mailbox.may_sleep();
-        let draining = self.parts.shared.draining.load(Ordering::Relaxed) && self.drained != u32::MAX;
+        let drain_begins = self.parts.shared.draining.load(Ordering::Relaxed) && self.drain.is_none();
         let waiting = !(self.thirsty.is_empty() && self.resumed.is_empty() && self.greedy.is_idle());
-        if !may_sleep || draining || waiting || self.is_looking() {
+        if !may_sleep || drain_begins || waiting || self.is_looking() {
             return Duration::ZERO;
         }
         let age = self.clock.age(now);
         let sweep = self.sweep.due_in(self.slab.slots(), age);
         let sleep = self.company.due_in(age.as_millis() as u64).map_or(sweep, |due| due.min(sweep));
+        let sleep =
+            self.drain.as_ref().and_then(|drain| drain.due_in(age)).map_or(sleep, |due| due.min(sleep));
         if self.backlog.is_empty() {
             sleep
         } else {
@@ -352,7 +362,7 @@ impl<R: Ring> Shard<R> {
     /// gone.
     fn admit(&self) -> Result<(), Reason> {
         let (shared, most) = (&self.parts.shared, self.parts.connections_max);
-        if shared.draining.load(Ordering::Relaxed) {
+        if self.drain.as_ref().is_some_and(Drain::is_late) {
             return Err(Reason::Draining);
         }
         if let Some(reason) = shared.gate.closed().first() {

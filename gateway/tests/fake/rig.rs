@@ -13,7 +13,7 @@ use roost_gateway::{
     limits,
     mailbox::{self, Sender},
     ring::Completion,
-    shard::{Parts, Shard, Shared, Stats, Uplink},
+    shard::{DrainRule, Parts, Shard, Shared, Stats, Uplink},
 };
 use roost_proto::tier::Effect;
 
@@ -71,8 +71,14 @@ pub struct Rig {
 impl Rig {
     /// A shard over the rings of `world`.
     pub fn new(world: &Rc<RefCell<World>>, setup: Setup) -> Self {
+        Self::draining(world, setup, DrainRule::default())
+    }
+
+    /// The same, with a pace for its drain.
+    pub fn draining(world: &Rc<RefCell<World>>, setup: Setup, drain: DrainRule) -> Self {
         let (sender, mailbox) = mailbox::mailbox(MAILBOX_EFFECTS).expect("an eventfd");
-        let fixture = Fixture { shared: Arc::default(), stats: Arc::default(), mailbox: sender };
+        let shared = Arc::new(Shared { drain, ..Shared::default() });
+        let fixture = Fixture { shared, stats: Arc::default(), mailbox: sender };
         let shard = Shard::new(Parts {
             number: 0,
             ring: FakeRing::new(Rc::clone(world)),
