@@ -28,6 +28,15 @@ pub enum BackendKind {
     Echo,
 }
 
+/// Where the listening sockets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketsFrom {
+    /// They are bound.
+    Anew,
+    /// From the gateway that runs with the same data folder, if one does.
+    Running,
+}
+
 /// How a client proves who it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,9 +154,9 @@ pub struct Options {
     #[serde(default)]
     http_proxy_protocol: bool,
     /// Take over the sockets of the gateway that runs with the same data folder, if one does, without refusing a client
-    #[arg(long)]
+    #[arg(long, num_args = 0, default_missing_value = "true")]
     #[serde(skip)]
-    takeover: bool,
+    takeover: Option<bool>,
     /// After SIGTERM sessions are sent away for so long at most, and cut after it [default: 30]
     #[arg(long, value_name = "N")]
     drain_s: Option<u64>,
@@ -205,8 +214,8 @@ pub struct Config {
     pub http_proxy_protocol: bool,
     /// Where proc and sys lie.
     pub system_root: PathBuf,
-    /// Sockets come from the gateway that runs, if one does.
-    pub takeover: bool,
+    /// Where the sockets come from that systemd does not give.
+    pub sockets: SocketsFrom,
     /// Seconds.
     pub drain_s: u64,
     /// Sessions.
@@ -269,7 +278,7 @@ impl Options {
             proxy_protocol: self.proxy_protocol || file.proxy_protocol,
             http_proxy_protocol: self.http_proxy_protocol || file.http_proxy_protocol,
             system_root: self.system_root.or(file.system_root).unwrap_or_else(|| PathBuf::from("/")),
-            takeover: self.takeover,
+            sockets: if self.takeover == Some(true) { SocketsFrom::Running } else { SocketsFrom::Anew },
             drain_s: self.drain_s.or(file.drain_s).unwrap_or(limits::DRAIN_S),
             drain_closes_per_s: self
                 .drain_closes_per_s

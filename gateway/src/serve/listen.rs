@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use listenfd::ListenFd;
-use roost_gateway::{config::Config, limits};
+use roost_gateway::{
+    config::{Config, SocketsFrom},
+    limits,
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::takeover::{self, Predecessor, Sockets};
@@ -26,12 +29,12 @@ pub fn open(config: &Config) -> Result<(Sockets, Option<Predecessor>)> {
     let mut given = ListenFd::from_env();
     if given.len() > 0 {
         ensure!(
-            !config.takeover,
+            config.sockets == SocketsFrom::Anew,
             "--takeover: systemd keeps the sockets of this unit; restart the unit instead"
         );
         return Ok((activated(config, &mut given, &names)?, None));
     }
-    if config.takeover
+    if config.sockets == SocketsFrom::Running
         && let Some((sockets, predecessor)) = takeover::ask(&config.data)?
     {
         let ws = sockets.ws.first().map(TcpListener::local_addr).transpose()?;
