@@ -80,7 +80,7 @@ fn each_reason_has_its_code_and_the_fin_follows_the_close_frame() {
     assert_closed("a drain", drained, 1001);
 }
 
-/// Messages of which all but the last byte has come fill what a shard may hold; who adds to it is told to come back later.
+/// Messages of which all but the last byte has come fill what a shard may hold; one of those who hold much of it is told to come back later.
 #[test]
 fn a_shard_without_memory_for_partial_input_closes_with_1013_and_serves_others() {
     const BYTES: usize = 16 * 1_024 * 1_024;
