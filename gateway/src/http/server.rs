@@ -116,6 +116,8 @@ async fn serve(listener: TcpListener, router: Router, shared: &Shared, mut stopp
         };
         let Some((stream, peer)) = accepted else { continue };
         let (place, gave_way) = tokio::select! {
+            // Who was accepted is served while there is a place, also at the last moment: a drop here would reset them.
+            biased;
             place = places.take() => place,
             () = stop_asked(&mut stopped) => break,
         };
