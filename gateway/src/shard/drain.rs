@@ -130,9 +130,10 @@ impl Drain {
         }
     }
 
-    /// When who is sent away now should come back: not before the others were told, and then spread out.
+    /// When who is sent away now should come back: not before the others were told, to a step, and then spread out.
     fn window_ms(&self, age: Duration) -> (u32, u32) {
-        let least = self.lasts.saturating_sub(age.saturating_sub(self.begun)).as_millis() as u32;
+        let left = self.lasts.saturating_sub(age.saturating_sub(self.begun)).as_millis() as u64;
+        let least = (left - left % limits::DRAIN_STEP_MS) as u32;
         (least, least + self.spread_ms)
     }
 
@@ -273,7 +274,7 @@ mod tests {
     fn whoever_goes_first_is_told_to_wait_until_the_last_was_told_and_many_spread_out_over_longer() {
         let rule = rule(5_000, 30, 2);
         let few = Drain::begin(rule, Duration::from_secs(7), 10, 20);
-        assert_eq!(few.window_ms(Duration::from_secs(7)), (4, 5_004));
+        assert_eq!(few.window_ms(Duration::from_secs(7)), (0, 5_000), "all go within a step");
         let many = Drain::begin(rule, Duration::from_secs(7), 50_000, 100_000);
         assert_eq!(many.window_ms(Duration::from_secs(7)), (20_000, 40_000));
         assert_eq!(many.window_ms(Duration::from_secs(17)), (10_000, 30_000));
