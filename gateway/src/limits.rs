@@ -189,6 +189,8 @@ pub const DRAIN_CLOSES_PER_S: u32 = 5_000;
 pub const DRAIN_CLOSES_PER_S_MAX: u32 = 10_000_000;
 /// Milliseconds of a step of a drain: within a step a shard sends away its share of the rate, and no more. The rest waits for the next.
 pub const DRAIN_STEP_MS: u64 = 20;
+/// Steps of a drain that a turn may miss and make up for. More: it was a stall, and the drain goes faster from there on.
+pub const DRAIN_STEPS_MISSED_MAX: u64 = 4;
 /// Seconds of a drain in which nobody is sent away any more, for the last to answer our Close frame and to go; never more than half of it.
 /// Longer: they are cut.
 pub const DRAIN_CLOSING_S: u64 = 10;

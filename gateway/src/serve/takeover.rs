@@ -110,7 +110,9 @@ impl Door {
     fn hand_over(&self, mut stream: UnixStream, sockets: &Sockets, drain_s: u64) -> io::Result<Successor> {
         own(&stream)?;
         bound(&stream, Duration::from_secs(limits::TAKEOVER_ANSWER_S))?;
-        writeln!(stream, "{GREETING} ws={} drain_s={drain_s}", sockets.ws.len())?;
+        // In one piece, so that nobody reads half of it.
+        let greeting = format!("{GREETING} ws={} drain_s={drain_s}\n", sockets.ws.len());
+        stream.write_all(greeting.as_bytes())?;
         for listener in &sockets.ws {
             send(&stream, WEBSOCKET, listener)?;
         }

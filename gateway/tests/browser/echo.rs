@@ -38,7 +38,7 @@ const closed = (socket) => new Promise((resolve) => {
   seen.closed = await end;
   const other = await opened([]);
   const cut = closed(other);
-  other.send(new Uint8Array(2000000));
+  other.send(new Uint8Array(1048577));
   seen.closedByGateway = await cut;
   return seen;
 })().then(done, (error) => done({ error: String(error) }));
