@@ -98,3 +98,23 @@ fn a_connection_is_busy_from_its_eighth_read_in_a_tick_until_a_tick_with_fewer_t
         });
     }
 }
+
+#[test]
+fn a_busy_connection_whose_close_comes_with_a_tick_is_not_looked_at_again() {
+    for seed in 0..100 {
+        on_a_line(seed, |mut line| {
+            (0..limits::BUSY_READS).for_each(|_| line.echo());
+            assert!(line.is_busy());
+            line.rig.world.borrow_mut().peers[0].fin_after = true;
+            line.turn_until(|world| world.is_closing(0));
+            for _ in 0..TURNS_MAX {
+                line.next_tick();
+                if line.rig.world.borrow().all_gone() {
+                    break;
+                }
+            }
+            let stats = &line.rig.fixture.stats;
+            assert_eq!((stats.connections.value(), stats.busy_connections.value()), (0, 0));
+        });
+    }
+}

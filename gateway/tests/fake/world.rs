@@ -96,6 +96,11 @@ impl World {
         self.peers.iter().all(|peer| peer.descriptor.is_none()) && self.ready.is_empty()
     }
 
+    /// The close of a peer's descriptor is in flight.
+    pub fn is_closing(&self, index: usize) -> bool {
+        self.peers[index].closing.is_some()
+    }
+
     /// What the rings lent to the shard and did not get back: buffers, addresses.
     pub fn lent(&self) -> (usize, usize) {
         (self.buffers_held, self.told.len() + self.asked.len())
