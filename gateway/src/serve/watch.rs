@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use roost_gateway::{
     admission::{Admission, Closed, MemoryFiles, Reading, Reason},
+    limits,
     shard::{Cell, Shared, Stats},
 };
 
@@ -29,8 +30,7 @@ impl Watch {
     /// One look; `now` never goes back.
     pub fn look(&mut self, now: Instant) {
         let mut reading = Reading {
-            backlog_percent: self
-                .most(|stats| stats.listen_backlog.value() * 100 / stats.listen_backlog_max.value().max(1)),
+            backlog_percent: self.most(backlog_percent),
             held_requests: self.most(|stats| stats.backlog_requests.value()),
             ..Reading::default()
         };
@@ -78,11 +78,18 @@ impl Watch {
     }
 }
 
+/// How full a shard's backlog is. One that grows because so many are on their way to their 503 says nothing of the machine:
+/// were it to close the gate, those who say nothing would keep it closed.
+fn backlog_percent(stats: &Stats) -> u64 {
+    if stats.refusing.value() >= (limits::REFUSING_MAX / 2).into() {
+        return 0;
+    }
+    stats.listen_backlog.value() * 100 / stats.listen_backlog_max.value().max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use roost_gateway::limits;
 
     use super::*;
 
@@ -104,6 +111,15 @@ mod tests {
         shards[1].listen_backlog.set(3);
         assert_eq!((look(0), look(full_ms - 1).as_str()), (String::new(), ""));
         assert_eq!(look(full_ms), "accept_backlog");
+        // Who is refused and says nothing keeps others from being accepted; that must not keep the gate closed.
+        shards[1].refusing.set(limits::REFUSING_MAX.into());
+        assert_eq!((look(full_ms), look(full_ms + calm_ms).as_str()), ("accept_backlog".to_owned(), ""));
+        shards[1].refusing.set(0);
+        let full_ms = 2 * full_ms + calm_ms;
+        assert_eq!(
+            (look(full_ms - limits::ADMISSION_FULL_MS), look(full_ms).as_str()),
+            (String::new(), "accept_backlog")
+        );
         shards[1].listen_backlog.set(0);
         shards[2].backlog_requests.set(1);
         let then = full_ms + 1;

@@ -63,7 +63,8 @@ impl<R: Ring> Shard<R> {
     pub(super) fn look_at_busy(&mut self, ended: Tick) {
         for at in (0..self.busy.len()).rev() {
             let (slot, generation) = self.busy[at];
-            if !self.slab.holds(slot, generation) {
+            // One whose close is in flight may be gone before the turn looks at what was touched: its completion lies in the list already.
+            if !self.slab.holds(slot, generation) || self.slab[slot].life == Life::Closing {
                 self.busy.swap_remove(at);
                 continue;
             }

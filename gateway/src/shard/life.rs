@@ -24,6 +24,10 @@ impl<R: Ring> Shard<R> {
     pub(super) fn settle_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
+            debug_assert!(
+                self.slab.generation(slot).is_some(),
+                "a slot that was touched is freed in a later turn"
+            );
             self.slab[slot].flags.set(DIRTY, false);
             self.settle(slot);
         }
