@@ -300,7 +300,9 @@ impl Config {
         let capacity = Capacity::of(machine, self.shards);
         let chosen = self.max_connections != self.capacity.connections();
         let max_connections = if chosen { self.max_connections } else { capacity.connections().max(1) };
-        Self { max_connections, capacity, ..self.clone() }
+        let chosen = self.handshakes_max != handshakes_of(self.max_connections);
+        let handshakes_max = if chosen { self.handshakes_max } else { handshakes_of(max_connections) };
+        Self { max_connections, handshakes_max, capacity, ..self.clone() }
     }
 
     fn check(&self) -> Result<(), ConfigError> {

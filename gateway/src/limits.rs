@@ -161,7 +161,7 @@ pub const HANDSHAKES_MAX: u32 = 65_536;
 pub const HANDSHAKES_SHARE: u64 = 4;
 /// They may take so many places all the same. See [`HANDSHAKES_MAX`].
 pub const HANDSHAKES_MIN: u64 = 256;
-/// Seconds a session may take nothing of what is sent to it while it is not read because of that. Longer: it is ended.
+/// Seconds in which a session that is not read, because it takes too little, may take no send as a whole. Longer: it is ended.
 pub const STALLED_S_MAX: u16 = 60;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.
 pub const CLOSE_S_MAX: u16 = 5;

@@ -42,7 +42,7 @@ use memory::Memory;
 use metrics::{Density, Sources};
 pub use running::Running;
 use running::{News, watch_signals};
-use takeover::{Door, Sockets};
+use takeover::{Door, Predecessor, Sockets};
 use watch::Watch;
 
 /// Starts everything; when it returns, clients are served.
@@ -70,15 +70,15 @@ pub fn start(config: &Config) -> Result<Running> {
         .into_iter()
         .unzip();
     let after = predecessor.is_some();
-    if let Some(predecessor) = predecessor {
-        // All that can be tried is tried while the running gateway still serves.
-        Uring::open(listeners[0].try_clone()?, receivers[0].wake_descriptor()?, config.ring_places)
-            .context(NO_RING)?;
-        predecessor.take(config.backend == BackendKind::Router, &manager)?;
-    }
-    // What the old process held is free only now.
-    let files_max = rlimit::Resource::NOFILE.get().map_or(1_024, |(soft, _)| soft);
-    let config = &if after { config.recounted(&Machine::read(files_max)) } else { config.clone() };
+    let config = &match predecessor {
+        Some(predecessor) => {
+            // All that can be tried is tried while the running gateway still serves.
+            Uring::open(listeners[0].try_clone()?, receivers[0].wake_descriptor()?, config.ring_places)
+                .context(NO_RING)?;
+            succeed(config, predecessor, &manager)?
+        }
+        None => config.clone(),
+    };
     tracing::info!("{}", config.capacity);
     // Answers to calls over HTTP go by the number after the last shard's.
     let waiting = Waiting::new(0, config.shards);
@@ -107,9 +107,7 @@ pub fn start(config: &Config) -> Result<Running> {
     let density = Density { shards: stats, connections_max: config.max_connections, before: Memory::now() };
     let services = Services {
         keys,
-        accounts: router
-            .as_ref()
-            .map(|router| Arc::new(RouterAccounts(router.handle())) as Arc<dyn Accounts>),
+        accounts: router.as_ref().map(accounts),
         calls: router.as_ref().map(|router| Calls::new(Arc::new(RouterUplink(router.handle())), waiting)),
         operators: Some(Operators {
             token: operator,
@@ -123,15 +121,8 @@ pub fn start(config: &Config) -> Result<Running> {
             data: &config.data,
         })),
     };
-    let http_config = HttpConfig {
-        websocket,
-        token_ttl_s: http::limits::TOKEN_TTL_S,
-        message_bytes_max: config.max_message_bytes,
-        proxy_protocol: config.http_proxy_protocol,
-        call_rate: config.limits.http_calls.0.map(|limit| (limit.period, limit.burst)),
-    };
-    let http =
-        http::start(http_config, http_listener, services).context("the HTTP service cannot be started")?;
+    let http = http::start(http_config(config, websocket), http_listener, services)
+        .context("the HTTP service cannot be started")?;
     let door = open_door(config, sockets, sender.clone());
     watch_signals(sender)?;
     let watch = (!config.always_admit)
@@ -149,6 +140,28 @@ pub fn start(config: &Config) -> Result<Running> {
         manager,
         door,
     })
+}
+
+/// Takes over from the gateway that runs; the configuration as it is on the machine without it.
+fn succeed(config: &Config, predecessor: Predecessor, manager: &Manager) -> Result<Config> {
+    predecessor.take(config.backend == BackendKind::Router, manager)?;
+    // What the old process held is free only now.
+    let files_max = rlimit::Resource::NOFILE.get().map_or(1_024, |(soft, _)| soft);
+    Ok(config.recounted(&Machine::read(files_max)))
+}
+
+fn accounts(router: &Router) -> Arc<dyn Accounts> {
+    Arc::new(RouterAccounts(router.handle()))
+}
+
+fn http_config(config: &Config, websocket: WebSocketAddress) -> HttpConfig {
+    HttpConfig {
+        websocket,
+        token_ttl_s: http::limits::TOKEN_TTL_S,
+        message_bytes_max: config.max_message_bytes,
+        proxy_protocol: config.http_proxy_protocol,
+        call_rate: config.limits.http_calls.0.map(|limit| (limit.period, limit.burst)),
+    }
 }
 
 /// What a kernel that gives no ring needs.

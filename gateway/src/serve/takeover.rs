@@ -90,6 +90,10 @@ impl Door {
 
     fn watch(&self, listener: &UnixListener, sockets: &Sockets, drain_s: u64, news: &mpsc::Sender<News>) {
         for stream in listener.incoming() {
+            if stream.is_err() {
+                // No descriptor or no memory: asking again at once is no use.
+                thread::sleep(Duration::from_secs(limits::TICK_S));
+            }
             let handed = stream.and_then(|stream| self.hand_over(stream, sockets, drain_s));
             match handed {
                 Ok(successor) => {

@@ -387,6 +387,9 @@ impl<R: Ring> Shard<R> {
         if usize::try_from(completion.result) != Ok(bytes.len()) {
             flags.set(ENDED | FAILED, true);
             self.drop_parked(slot);
+        } else if flags.has(PAUSED) {
+            // It is not read, so that it is not heard; but it takes.
+            self.slab[slot].heard = self.now;
         }
         self.parts.stats.bytes_sent.add(completion.result.max(0) as u64);
         self.outboxes.arrived(bytes.len());
