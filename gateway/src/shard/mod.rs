@@ -56,7 +56,7 @@ pub use inquiry::{Answer, Desk, Found, Inquiry};
 use outboxes::Outboxes;
 use probe::Probe;
 use proxied::Clients;
-use slot::{ADMITTED, DIRTY, ENDED, FAILED, SENDING, Slot, UNPROXIED};
+use slot::{ADMITTED, DIRTY, ENDED, FAILED, PAUSED, SENDING, Slot, UNPROXIED};
 pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
 use trace::Step;
 
