@@ -27,7 +27,7 @@ use roost_gateway::{
     conn::{Backend, Rate, Rates, Rules},
     http::{self, Accounts, Calls, HttpConfig, Operators, Services, Waiting, WebSocketAddress},
     limits,
-    mailbox::{self, Receiver},
+    mailbox::{self, Receiver, Sender},
     rates::{Limits, Setting},
     ring::Uring,
     shard::{DrainRule, Handshakes, Parts, Shard, Shared, Stats, Uplink},
@@ -63,12 +63,7 @@ pub fn start(config: &Config) -> Result<Running> {
     let listeners = listen::for_shards(&sockets.ws, config.shards)?;
     let http_listener = sockets.http.try_clone()?;
 
-    let (mailboxes, receivers): (Vec<_>, Vec<_>) = (0..config.shards)
-        .map(|_| mailbox::mailbox(limits::MAILBOX_EFFECTS_MAX))
-        .collect::<std::io::Result<Vec<_>>>()
-        .context("a mailbox cannot be made")?
-        .into_iter()
-        .unzip();
+    let (mailboxes, receivers) = mailboxes(config.shards).context("a mailbox cannot be made")?;
     let after = predecessor.is_some();
     let config = &match predecessor {
         Some(predecessor) => {
@@ -82,24 +77,16 @@ pub fn start(config: &Config) -> Result<Running> {
     tracing::info!("{}", config.capacity);
     // Answers to calls over HTTP go by the number after the last shard's.
     let waiting = Waiting::new(0, config.shards);
-    let router = match config.backend {
-        BackendKind::Echo => None,
-        BackendKind::Router => {
-            let outlet = Mailboxes { shards: mailboxes.clone(), calls: Arc::clone(&waiting) };
-            Some(start_router(config, &Arc::new(outlet), after)?)
-        }
-    };
+    let outlet = Mailboxes { shards: mailboxes.clone(), calls: Arc::clone(&waiting) };
+    let behind = config.backend == BackendKind::Router;
+    let router = behind.then(|| start_router(config, &Arc::new(outlet), after)).transpose()?;
     warn_of_claims(config, ws);
     let (sender, news) = mpsc::channel();
     let tokens = Arc::<TokensRefused>::default();
     let fleet = Fleet {
         config,
         rules: Arc::new(rules(config, &keys, &tokens)),
-        shared: Arc::new(Shared {
-            proxy_protocol: config.proxy_protocol,
-            drain: drain_rule(config),
-            ..Shared::default()
-        }),
+        shared: Arc::new(shared(config)),
         router: router.as_ref(),
         news: sender.clone(),
     };
@@ -140,6 +127,20 @@ pub fn start(config: &Config) -> Result<Running> {
         manager,
         door,
     })
+}
+
+fn shared(config: &Config) -> Shared {
+    Shared { proxy_protocol: config.proxy_protocol, drain: drain_rule(config), ..Shared::default() }
+}
+
+/// Both ends of the shards' mailboxes, in the order of the shards.
+type Ends = (Vec<Sender<Effect>>, Vec<Receiver<Effect>>);
+
+/// A mailbox for each of `count` shards.
+fn mailboxes(count: u16) -> std::io::Result<Ends> {
+    let all: Vec<_> =
+        (0..count).map(|_| mailbox::mailbox(limits::MAILBOX_EFFECTS_MAX)).collect::<std::io::Result<_>>()?;
+    Ok(all.into_iter().unzip())
 }
 
 /// Takes over from the gateway that runs; the configuration as it is on the machine without it.
