@@ -7,6 +7,7 @@ use super::{Attack, attackers};
 use crate::host::{Cpu, Glance};
 use crate::limits::{ATTACK_CONNECTS_PER_S, SIEGE_LOOK_EVERY};
 use crate::net::Way;
+use crate::options::{Encoding, Options};
 use crate::scenario;
 use crate::worker::{Phase, Shared};
 use crate::ws::WsClient;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
+use tungstenite::protocol::frame::coding::Data;
 
 /// What was seen of the server in one phase. `None` where its process is not known.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,6 +134,14 @@ fn request(shared: &Shared, client: u32) -> Option<Vec<u8>> {
     Some(WsClient::new(request).ok()?.take_output(Vec::new()))
 }
 
+/// What the server takes of a client with this request; the other kind would end the attack.
+fn data(options: &Options) -> Data {
+    match options.cli.encoding {
+        Encoding::Proto if scenario::speaks_roost(options) => Data::Binary,
+        _ => Data::Text,
+    }
+}
+
 /// The attackers of one attack.
 struct Attackers {
     common: Rc<Common>,
@@ -155,8 +165,9 @@ impl Attackers {
                 continue;
             };
             let (seed, hog_bytes) = (options.cli.seed, options.cli.siege.hog_bytes);
-            let script =
-                script.get_or_insert_with(|| Rc::new(Script::of(kind, seed, &request, hog_bytes))).clone();
+            let script = script
+                .get_or_insert_with(|| Rc::new(Script::of(kind, seed, &request, data(options), hog_bytes)))
+                .clone();
             let source = options.target.source(client, options.cli.source_addresses);
             let way = Way { source, receive_bytes: script.receive_bytes };
             let (common, mut over) = (of.common.clone(), of.common.over.clone());

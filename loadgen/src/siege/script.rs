@@ -38,8 +38,9 @@ pub struct Script {
 }
 
 impl Script {
-    /// Of one kind. `request`: an upgrade request. `hog_bytes`: of a message that is never whole.
-    pub fn of(attack: Attack, seed: u64, request: &[u8], hog_bytes: u32) -> Self {
+    /// Of one kind. `request`: an upgrade request. `data`: what the messages of its sub-protocol are. `hog_bytes`: of a message that is
+    /// never whole.
+    pub fn of(attack: Attack, seed: u64, request: &[u8], data: Data, hog_bytes: u32) -> Self {
         let mask = spread(seed, attack as u32).to_be_bytes();
         let silent = Self {
             head: Head::Whole,
@@ -51,7 +52,8 @@ impl Script {
             receive_bytes: None,
         };
         let partial = |bytes: &[u8]| Script { head: Head::Partial(bytes.to_vec()), ..silent.clone() };
-        let text = || frame(OpCode::Data(Data::Text), true, b"x", mask);
+        let message = |payload: &[u8]| frame(OpCode::Data(data), true, payload, mask);
+        let short = || message(b"x");
         match attack {
             Attack::Slowloris => partial(&request[..request.len().min(8)]),
             Attack::Silent => partial(b""),
@@ -61,14 +63,13 @@ impl Script {
                 let drip = Self { chunk_bytes: 1, pause: HEAD_DRIP_PAUSE, ..partial(&request[..line]) };
                 Self { cycle: field.into_bytes(), ..drip }
             }
-            Attack::Bytewise => Self { cycle: text(), chunk_bytes: 1, pause: BYTEWISE_PAUSE, ..silent },
+            Attack::Bytewise => Self { cycle: short(), chunk_bytes: 1, pause: BYTEWISE_PAUSE, ..silent },
             Attack::ZeroWindow => {
-                let payload = vec![b'x'; ZERO_WINDOW_MESSAGE_BYTES];
-                let cycle = repeated(&frame(OpCode::Data(Data::Text), true, &payload, mask));
+                let cycle = repeated(&message(&[b'x'; ZERO_WINDOW_MESSAGE_BYTES]));
                 Self { cycle, reads: false, receive_bytes: Some(ZERO_WINDOW_RECEIVE_BYTES), ..silent }
             }
-            Attack::Flood => Self { cycle: repeated(&text()), ..silent },
-            Attack::FloodUnread => Self { cycle: repeated(&text()), reads: false, ..silent },
+            Attack::Flood => Self { cycle: repeated(&short()), ..silent },
+            Attack::FloodUnread => Self { cycle: repeated(&short()), reads: false, ..silent },
             Attack::PingFlood => {
                 Self { cycle: repeated(&frame(OpCode::Control(Control::Ping), true, b"x", mask)), ..silent }
             }
@@ -76,11 +77,11 @@ impl Script {
                 let piece = |payload: &[u8]| frame(OpCode::Data(Data::Continue), false, payload, mask);
                 let mut pieces = piece(b"").repeat(15);
                 pieces.extend(piece(b"x"));
-                let prefix = frame(OpCode::Data(Data::Text), false, b"", mask);
+                let prefix = frame(OpCode::Data(data), false, b"", mask);
                 Self { prefix, cycle: repeated(&pieces), ..silent }
             }
             Attack::BufferHog => {
-                let mut prefix = frame(OpCode::Data(Data::Text), true, &vec![b'x'; hog_bytes as usize], mask);
+                let mut prefix = message(&vec![b'x'; hog_bytes as usize]);
                 prefix.pop();
                 Self { prefix, ..silent }
             }
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn the_same_seed_says_the_same_and_another_something_else() {
         for attack in Attack::value_variants() {
-            let of = |seed| Script::of(*attack, seed, REQUEST, 1_000);
+            let of = |seed| Script::of(*attack, seed, REQUEST, Data::Text, 1_000);
             assert_eq!(of(1), of(1));
             let masked = of(1).head == Head::Whole;
             assert_eq!(of(1) != of(2), masked, "{attack:?}: a head has nothing of the seed");
@@ -123,18 +124,32 @@ mod tests {
     #[test]
     fn heads_are_never_whole_and_a_hog_lacks_one_byte() {
         for attack in [Attack::Slowloris, Attack::Drip, Attack::Silent] {
-            let Script { head, cycle, .. } = Script::of(attack, 1, REQUEST, 1_000);
+            let Script { head, cycle, .. } = Script::of(attack, 1, REQUEST, Data::Text, 1_000);
             let Head::Partial(head) = head else { panic!("{attack:?} never upgrades") };
             let all = [head, cycle.repeat(2)].concat();
             assert!(!all.windows(4).any(|bytes| bytes == b"\r\n\r\n"), "{attack:?}");
         }
-        let hog = Script::of(Attack::BufferHog, 1, REQUEST, 1_000);
+        let hog = Script::of(Attack::BufferHog, 1, REQUEST, Data::Text, 1_000);
         assert_eq!((hog.prefix.len(), hog.cycle.len()), (2 + 2 + 4 + 1_000 - 1, 0));
-        let fragments = Script::of(Attack::Fragments, 1, REQUEST, 1_000);
+        let fragments = Script::of(Attack::Fragments, 1, REQUEST, Data::Text, 1_000);
         assert_eq!(
             (fragments.prefix[0], fragments.cycle[0]),
             (0x01, 0x00),
             "text, then continuations, none final"
         );
+    }
+
+    #[test]
+    fn messages_are_of_the_kind_that_the_server_takes() {
+        for (data, opcode) in [(Data::Text, 0x1), (Data::Binary, 0x2)] {
+            let of = |attack| Script::of(attack, 1, REQUEST, data, 1_000);
+            for attack in [Attack::Bytewise, Attack::ZeroWindow, Attack::Flood, Attack::FloodUnread] {
+                assert_eq!(of(attack).cycle[0], 0x80 | opcode, "{attack:?}");
+            }
+            assert_eq!(
+                (of(Attack::Fragments).prefix[0], of(Attack::BufferHog).prefix[0]),
+                (opcode, 0x80 | opcode)
+            );
+        }
     }
 }
