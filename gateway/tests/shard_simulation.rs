@@ -4,6 +4,8 @@
 //! A failing seed is named; `ROOST_SEED=n cargo test -p roost-gateway --test shard_simulation` runs it alone, and `ROOST_SEEDS=n` runs
 //! so many of them.
 
+#[path = "fake/bounds.rs"]
+mod bounds;
 #[path = "fake/busy_rule.rs"]
 mod busy_rule;
 #[path = "fake/drain_rule.rs"]
@@ -230,6 +232,7 @@ fn chat_with_a_router(seed: u64, reached: &Reached) {
         uplink: Some(Box::new(router.clone())),
         connections_max: connections_max(&mut rng),
         heartbeat_s: if rng.random_bool(0.5) { 2 } else { 240 },
+        ..Setup::echo()
     };
     // Those who never leave by themselves are sent away.
     let drain_at = rng.random_range(300..600);

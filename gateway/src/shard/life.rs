@@ -80,9 +80,7 @@ impl<R: Ring> Shard<R> {
         let connection = &self.slab[slot];
         let flags = connection.flags;
         let waiting = self.outboxes.len(connection.outbox);
-        let crowded = waiting > limits::OUTBOX_RESUME_BYTES
-            && flags.has(SENDING)
-            && self.outboxes.bytes() > limits::OUTBOXES_BYTES_MAX;
+        let crowded = flags.has(SENDING) && self.outboxes.is_crowded(waiting);
         let over = waiting > self.outbox_bytes_max() || crowded;
         // A peer that sent FIN after its Close frame may still read our answer, and what it sent before it is taken; any
         // other end is an end.

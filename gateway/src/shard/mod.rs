@@ -4,6 +4,7 @@
 //! requests to the router again, sweep the slots that are due, and look at every connection that was touched. No turn
 //! looks at every connection; it does look at every ring, for a load or two (`ring/set.rs`).
 
+mod bounds;
 mod busy;
 mod company;
 mod drain;
@@ -45,6 +46,7 @@ use crate::{
     slab::{NO_SLOT, Slab},
     timers::{Clock, Sweep, Tick},
 };
+pub use bounds::Bounds;
 use company::Company;
 use drain::Drain;
 pub use drain::DrainRule;

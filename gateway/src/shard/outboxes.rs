@@ -1,5 +1,6 @@
 //! Output that waits to be sent.
 
+use super::Bounds;
 use crate::limits;
 
 /// No outbox.
@@ -26,6 +27,7 @@ pub struct Outboxes {
     bytes: usize,
     /// Most in use at a time since the last rest.
     peak: usize,
+    pub(super) bounds: Bounds,
 }
 
 impl Outboxes {
@@ -114,7 +116,12 @@ impl Outboxes {
     /// Whether so much waits for one connection that it is not read any more; less is enough while much waits for all.
     pub fn is_long(&self, waiting: usize) -> bool {
         waiting > limits::OUTBOX_RESUME_BYTES
-            && (waiting > limits::OUTBOX_PAUSE_BYTES || self.bytes > limits::OUTBOXES_PRESSED_BYTES)
+            && (waiting > limits::OUTBOX_PAUSE_BYTES || self.bytes > self.bounds.outboxes_pressed_bytes)
+    }
+
+    /// Whether there is no room for so much of one connection behind a send that is under way, because too much waits for all.
+    pub fn is_crowded(&self, waiting: usize) -> bool {
+        waiting > limits::OUTBOX_RESUME_BYTES && self.bytes > self.bounds.outboxes_bytes_max
     }
 
     /// Takes what waits and gives the place back.

@@ -92,7 +92,8 @@ pub fn play(input: &[u8]) {
         let world = World::new(Fate::scripted(worlds.to_vec()), peers);
         world.borrow_mut().faulty = how.faulty();
         world.borrow_mut().time = Some((Arc::clone(&time), Duration::from_millis(10)));
-        let mut rig = Rig::new(&world, Setup { backend, uplink, connections_max, heartbeat_s: 2 });
+        let mut rig =
+            Rig::new(&world, Setup { backend, uplink, connections_max, heartbeat_s: 2, ..Setup::echo() });
         rig.run(&time, |fixture, turn| {
             router.say(encoding_of);
             fixture.mailbox.send_from(&mut router.desk().effects);

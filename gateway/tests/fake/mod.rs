@@ -28,7 +28,7 @@ pub use fate::Fate;
 pub use peer::{Arrival, Manners, Peer};
 use peer::{Sending, Stream};
 pub use rig::{Fixture, Rig, Setup};
-pub use router::{Anybody, MoodyRouter};
+pub use router::{Anybody, MoodyRouter, message, welcome};
 pub use tally::Tally;
 pub use world::World;
 

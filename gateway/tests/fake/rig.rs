@@ -13,7 +13,7 @@ use roost_gateway::{
     limits,
     mailbox::{self, Sender},
     ring::Completion,
-    shard::{DrainRule, Parts, Shard, Shared, Stats, Uplink},
+    shard::{Bounds, DrainRule, Parts, Shard, Shared, Stats, Uplink},
 };
 use roost_proto::tier::Effect;
 
@@ -38,12 +38,20 @@ pub struct Setup {
     pub connections_max: u64,
     /// `--heartbeat-s`.
     pub heartbeat_s: u32,
+    /// What it holds for all together.
+    pub bounds: Bounds,
 }
 
 impl Setup {
     /// The echo, with room for all.
     pub fn echo() -> Self {
-        Self { backend: Backend::Echo, uplink: None, connections_max: 1_000, heartbeat_s: 240 }
+        Self {
+            backend: Backend::Echo,
+            uplink: None,
+            connections_max: 1_000,
+            heartbeat_s: 240,
+            bounds: Bounds::default(),
+        }
     }
 }
 
@@ -94,7 +102,8 @@ impl Rig {
             mailbox,
             shared: Arc::clone(&fixture.shared),
             stats: Arc::clone(&fixture.stats),
-        });
+        })
+        .with_bounds(setup.bounds);
         let connections_max = setup.connections_max;
         Self { world: Rc::clone(world), fixture, shard, completions: Vec::new(), connections_max }
     }

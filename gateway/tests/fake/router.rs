@@ -200,7 +200,8 @@ pub fn tag(session: SessionId) -> u64 {
     u64::from(session.slot) << 32 | u64::from(session.generation)
 }
 
-fn welcome() -> v1::ServerFrame {
+/// The first frame of a session.
+pub fn welcome() -> v1::ServerFrame {
     v1::ServerFrame { reply_to: 0, body: Some(v1::Welcome::default().into()) }
 }
 
@@ -209,7 +210,8 @@ fn frame(reply_to: u32, tag: u64, number: u64) -> v1::ServerFrame {
     v1::ServerFrame { reply_to, body: Some(sent.into()) }
 }
 
-fn message(tag: u64, number: u64, bytes: usize) -> Vec<u8> {
+/// An event: a message of so many bytes.
+pub fn message(tag: u64, number: u64, bytes: usize) -> Vec<u8> {
     let message = v1::Message { id: tag, payload: vec![7; bytes].into(), ..Default::default() };
     v1::Event { seq: number, body: Some(message.into()) }.encode_to_vec()
 }

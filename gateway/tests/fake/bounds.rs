@@ -1,0 +1,303 @@
+//! What bounds a shard, one bound at a time and on a clock of its own; the seeds mix the rest with everything else.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use quanta::{Clock, Mock, with_clock};
+use roost_gateway::{
+    conn::Backend,
+    limits,
+    shard::{Bounds, Stats, Uplink},
+};
+use roost_proto::{
+    frame::{Opcode, encode_header},
+    tier::{Action, Effect, Full, Request},
+};
+
+use super::fake::{
+    Anybody, Arrival, Fate, Manners, Peer, Rig, Setup, World, message,
+    scripts::{encoding_of, frames_of, head},
+    welcome,
+};
+
+const TURNS_MAX: usize = 30_000;
+/// Turns after which the fake rings have carried out what was under way.
+const SETTLED_TURNS: usize = 60;
+/// Bytes of a message to be echoed: the most that the rig's rules allow.
+const PAYLOAD_BYTES: usize = 1_000;
+/// And of its frame.
+const FRAME_BYTES: usize = PAYLOAD_BYTES + 4;
+/// Bytes that all peers together may have answered in one turn: a few buffers each.
+const TURN_BYTES: u64 = 100_000;
+
+/// Who does what no client should, and who is beside it.
+const HOG: usize = 0;
+const OTHER: usize = 1;
+/// As many as leave a place in the fake rings' tables.
+const HOGS: usize = 8;
+
+/// A router that takes as many requests as it is told to, and nothing else.
+#[derive(Clone, Default)]
+struct Clerk(Arc<Mutex<Ledger>>);
+
+#[derive(Default)]
+struct Ledger {
+    room: usize,
+    taken: Vec<Request>,
+}
+
+impl Clerk {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Uplink for Clerk {
+    fn submit(&self, request: Request) -> Result<(), Full> {
+        let mut ledger = self.ledger();
+        let Some(room) = ledger.room.checked_sub(1) else { return Err(Full(request)) };
+        ledger.room = room;
+        ledger.taken.push(request);
+        Ok(())
+    }
+}
+
+/// A shard with so many sessions, none of which has said anything yet.
+struct Stage<'a> {
+    rig: Rig,
+    time: &'a Mock,
+    clerk: Clerk,
+}
+
+impl Stage<'_> {
+    fn stats(&self) -> &Stats {
+        &self.rig.fixture.stats
+    }
+
+    fn peer<T>(&self, index: usize, on: impl FnOnce(&mut Peer) -> T) -> T {
+        on(&mut self.rig.world.borrow_mut().peers[index])
+    }
+
+    fn turns(&mut self, turns: usize) {
+        (0..turns).for_each(|_| self.rig.turn());
+    }
+
+    fn turn_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..TURNS_MAX {
+            if done(self) {
+                return;
+            }
+            self.rig.turn();
+        }
+        panic!("{what}: it does not happen");
+    }
+
+    /// A second goes by, and what is due is carried out.
+    fn second(&mut self) {
+        self.time.increment(Duration::from_secs(1));
+        self.turns(SETTLED_TURNS);
+    }
+
+    /// So many messages come of a peer, one after the other.
+    fn says(&self, index: usize, messages: usize) {
+        let frame = binary(&[index as u8; PAYLOAD_BYTES]);
+        self.peer(index, |peer| (0..messages).for_each(|_| peer.sends.extend(&frame)));
+    }
+
+    fn manners(&self, index: usize, manners: Manners) {
+        self.peer(index, |peer| peer.manners = manners);
+    }
+
+    /// A message goes and its echo comes.
+    fn echo(&mut self, index: usize) {
+        let before = self.peer(index, |peer| peer.received.len());
+        self.says(index, 1);
+        self.turn_until("an echo", |stage| {
+            stage.peer(index, |peer| peer.received.len()) == before + FRAME_BYTES
+        });
+    }
+
+    /// Says something to the session of a peer.
+    fn tell(&mut self, index: usize, action: Action) {
+        let session = self.session(index);
+        let mut effects = VecDeque::from([Effect { session, action }]);
+        while !effects.is_empty() {
+            self.rig.fixture.mailbox.send_from(&mut effects);
+            self.rig.turn();
+        }
+    }
+
+    fn session(&self, index: usize) -> roost_proto::tier::SessionId {
+        let mut begun = self.clerk.ledger().taken.iter().find_map(|request| match request {
+            Request::Attach { session, user, .. } if *user == index as u64 + 1 => Some(*session),
+            _ => None,
+        });
+        begun.take().expect("its session has begun")
+    }
+}
+
+/// A client's frame; its mask changes nothing.
+fn binary(payload: &[u8]) -> Vec<u8> {
+    let (header, length) = encode_header(Opcode::Binary, true, payload.len() as u64);
+    let mut frame = [&header[..length], &[0; 4], payload].concat();
+    frame[1] |= 0x80;
+    frame
+}
+
+fn on_stage(seed: u64, peers: usize, bounds: Bounds, backend: Backend, test: impl FnOnce(Stage<'_>)) {
+    let (clock, time) = Clock::mock();
+    with_clock(&clock, || {
+        let clerk = Clerk::default();
+        clerk.ledger().room = usize::MAX;
+        let uplink =
+            matches!(backend, Backend::Router(_)).then(|| Box::new(clerk.clone()) as Box<dyn Uplink>);
+        let peer = |index: usize| {
+            let user = index as u64 + 1;
+            let sub_protocol = uplink.is_some().then(|| encoding_of(user).sub_protocol());
+            let sends = head(&format!("?user={user}"), sub_protocol).into();
+            let mut peer = Peer::default();
+            (peer.sends, peer.arrival) = (sends, Arrival::Whole);
+            peer
+        };
+        let world = World::new(Fate::seeded(seed), (0..peers).map(peer).collect());
+        let rig = Rig::new(&world, Setup { backend, uplink, bounds, ..Setup::echo() });
+        let mut stage = Stage { rig, time: &time, clerk };
+        stage.turn_until("sessions", |stage| stage.stats().upgraded.value() == peers as u64);
+        stage.turns(SETTLED_TURNS);
+        test(stage);
+    });
+}
+
+fn echoing(seed: u64, peers: usize, bounds: Bounds, test: impl FnOnce(Stage<'_>)) {
+    on_stage(seed, peers, bounds, Backend::Echo, test);
+}
+
+fn routed(seed: u64, peers: usize, bounds: Bounds, test: impl FnOnce(Stage<'_>)) {
+    on_stage(seed, peers, bounds, Backend::Router(Box::new(Anybody)), |mut stage| {
+        (0..peers).for_each(|index| stage.tell(index, Action::Frame(Box::new(welcome()))));
+        stage.turns(SETTLED_TURNS);
+        test(stage);
+    });
+}
+
+#[test]
+fn who_takes_nothing_for_a_minute_is_ended_and_who_takes_a_send_now_and_then_is_not() {
+    for seed in 0..5 {
+        echoing(seed, 2, Bounds::default(), |mut stage| {
+            for index in [HOG, OTHER] {
+                stage.manners(index, Manners::TakesNothing);
+                stage.says(index, 4_000);
+            }
+            stage.turn_until("both are paused", |stage| stage.stats().paused.value() == 2);
+            stage.turns(SETTLED_TURNS);
+            let mut ended_after_s = None;
+            for passed_s in 1..=3 * u64::from(limits::STALLED_S_MAX) {
+                stage.second();
+                if ended_after_s.is_none() && stage.stats().stalled.value() > 0 {
+                    ended_after_s = Some(passed_s);
+                }
+                if passed_s % 50 == 0 {
+                    let sent = stage.stats().bytes_sent.value();
+                    stage.manners(OTHER, Manners::Usual);
+                    stage.turn_until("a send", |stage| stage.stats().bytes_sent.value() > sent);
+                    stage.manners(OTHER, Manners::TakesNothing);
+                }
+            }
+            let most_s = u64::from(limits::STALLED_S_MAX);
+            let ended_after_s = ended_after_s.expect("the hog is ended");
+            assert!((most_s..=most_s + 4).contains(&ended_after_s), "ended after {ended_after_s} s");
+            assert_eq!((stage.stats().stalled.value(), stage.stats().connections.value()), (1, 1));
+            stage.manners(OTHER, Manners::Usual);
+            stage.turn_until("all echoes of the slow one", |stage| {
+                stage.peer(OTHER, |peer| peer.received.len()) > 4_000 * FRAME_BYTES
+            });
+        });
+    }
+}
+
+#[test]
+fn what_waits_for_one_session_is_bounded_and_it_is_ended_beyond() {
+    const EVENT_BYTES: usize = 300 * 1_024;
+    // In JSON, as base64.
+    const FRAME_BYTES: usize = EVENT_BYTES / 3 * 4;
+    let most = limits::OUTBOX_BYTES_MAX + PAYLOAD_BYTES;
+    for seed in 0..5 {
+        routed(seed, 2, Bounds::default(), |mut stage| {
+            stage.manners(HOG, Manners::TakesNothing);
+            let (mut said, mut peak) = (0, 0);
+            while stage.stats().lost.value() == 0 {
+                said += 1;
+                assert!(said <= 2 * most / FRAME_BYTES, "nothing bounds what waits for it");
+                for index in [HOG, OTHER] {
+                    stage.tell(index, Action::Event(message(1, said as u64, EVENT_BYTES).into()));
+                }
+                stage.turns(SETTLED_TURNS);
+                peak = peak.max(stage.stats().outbox_bytes.value());
+            }
+            assert!(said > most / FRAME_BYTES, "it is not ended before: {said}");
+            // What is under way beside what waits behind it: the first event.
+            assert!(peak <= (most + 3 * FRAME_BYTES) as u64, "{peak} waited");
+            stage.turn_until("its end", |stage| stage.stats().connections.value() == 1);
+            let ended = stage.session(HOG);
+            let told = stage
+                .clerk
+                .ledger()
+                .taken
+                .iter()
+                .any(|request| matches!(request, Request::Detach { session, .. } if *session == ended));
+            assert!(told, "the router knows");
+            stage.turn_until("all of the other's events", |stage| {
+                stage.peer(OTHER, |peer| frames_of(encoding_of(OTHER as u64 + 1), &peer.received).len())
+                    == 1 + said
+            });
+        });
+    }
+}
+
+/// Less than one connection may have waiting for itself is much for all.
+const SCARCE: Bounds = Bounds { outboxes_pressed_bytes: 200 * 1_024, outboxes_bytes_max: 400 * 1_024 };
+
+#[test]
+fn while_much_waits_for_all_a_connection_is_paused_as_soon_as_little_waits_for_it() {
+    for seed in 0..5 {
+        echoing(seed, 5, SCARCE, |mut stage| {
+            for hog in 0..4 {
+                stage.manners(hog, Manners::TakesNothing);
+                stage.says(hog, 1_000);
+            }
+            stage.turn_until("all are paused", |stage| stage.stats().paused.value() == 4);
+            (0..20).for_each(|_| stage.echo(4));
+            let waits = stage.stats().outbox_bytes.value();
+            let least = SCARCE.outboxes_pressed_bytes.min(4 * limits::OUTBOX_RESUME_BYTES) as u64;
+            assert!((least..least + 2 * TURN_BYTES).contains(&waits), "{waits} wait");
+            assert_eq!(stage.stats().connections.value(), 5, "nobody is ended for it");
+        });
+    }
+}
+
+#[test]
+fn when_too_much_waits_for_all_those_it_waits_for_are_ended_until_there_is_room() {
+    for seed in 0..5 {
+        echoing(seed, HOGS + 1, SCARCE, |mut stage| {
+            for hog in 0..HOGS {
+                stage.manners(hog, Manners::TakesNothing);
+                stage.says(hog, 1_000);
+            }
+            for _ in 0..100 {
+                stage.echo(HOGS);
+                let waits = stage.stats().outbox_bytes.value();
+                assert!(waits <= SCARCE.outboxes_bytes_max as u64 + TURN_BYTES, "{waits} wait");
+            }
+            stage.turns(20 * SETTLED_TURNS);
+            let ended = stage.stats().outboxes_crowded_out.value();
+            assert!((1..HOGS as u64).contains(&ended), "{ended} were ended");
+            assert_eq!(stage.stats().connections.value(), 1 + HOGS as u64 - ended);
+            let waits = stage.stats().outbox_bytes.value();
+            assert!(waits <= SCARCE.outboxes_bytes_max as u64, "{waits} wait in the end");
+            stage.echo(HOGS);
+        });
+    }
+}
