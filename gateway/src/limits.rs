@@ -84,9 +84,11 @@ pub const MAILBOX_EFFECTS_MAX: usize = 16_384;
 /// Effects a shard takes from its mailbox in one turn, so that sockets are served in between.
 /// More: the rest waits in the mailbox for the next turn.
 pub const EFFECTS_PER_TURN_MAX: usize = 1_024;
-/// Requests a shard holds while the router's queue is full. The connections they came from are not read meanwhile;
-/// full: a connection that adds to it is closed with 1013 (try again later).
+/// Requests a shard holds while the router's queue is full; the connections they came from are not read meanwhile. Full: no session is
+/// read until the router has taken them all. That sessions begin and end is always held.
 pub const BACKLOG_REQUESTS_MAX: usize = 65_536;
+/// Bytes of memory that these requests may take. Full: as above; the buffer, or the message, that reaches the bound is still taken.
+pub const BACKLOG_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 
 /// Milliseconds that a receipt may wait in its connection's outbox for another frame to go with.
 pub const RECEIPT_WAIT_MS: u64 = 250;

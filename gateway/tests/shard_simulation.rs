@@ -30,7 +30,7 @@ use quanta::{Clock, with_clock};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use roost_gateway::{
     conn::Backend,
-    shard::{Answer, Inquiry},
+    shard::{Answer, Bounds, Inquiry},
 };
 use roost_proto::frame::{Opcode, encode_header};
 
@@ -218,6 +218,10 @@ fn the_router_sees_every_session_begin_and_end_once_and_no_frame_is_lost_doubled
     assert!(seeds().len() == 1 || reached.all().iter().all(|count| *count > 0), "{reached:?}");
 }
 
+fn few_requests(backlog_requests_max: usize) -> Bounds {
+    Bounds { backlog_requests_max, ..Bounds::default() }
+}
+
 fn chat_with_a_router(seed: u64, reached: &Reached) {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut peers, mut sent) = (Vec::new(), Vec::new());
@@ -232,6 +236,8 @@ fn chat_with_a_router(seed: u64, reached: &Reached) {
         uplink: Some(Box::new(router.clone())),
         connections_max: connections_max(&mut rng),
         heartbeat_s: if rng.random_bool(0.5) { 2 } else { 240 },
+        // Every other seed holds few requests, so that nothing is looked at now and then.
+        bounds: if seed.is_multiple_of(2) { Bounds::default() } else { few_requests(1 + seed as usize % 40) },
         ..Setup::echo()
     };
     // Those who never leave by themselves are sent away.

@@ -10,6 +10,10 @@ pub struct Bounds {
     pub outboxes_pressed_bytes: usize,
     /// See [`limits::OUTBOXES_BYTES_MAX`].
     pub outboxes_bytes_max: usize,
+    /// See [`limits::BACKLOG_REQUESTS_MAX`].
+    pub backlog_requests_max: usize,
+    /// See [`limits::BACKLOG_BYTES_MAX`].
+    pub backlog_bytes_max: usize,
 }
 
 impl Default for Bounds {
@@ -17,6 +21,8 @@ impl Default for Bounds {
         Self {
             outboxes_pressed_bytes: limits::OUTBOXES_PRESSED_BYTES,
             outboxes_bytes_max: limits::OUTBOXES_BYTES_MAX,
+            backlog_requests_max: limits::BACKLOG_REQUESTS_MAX,
+            backlog_bytes_max: limits::BACKLOG_BYTES_MAX,
         }
     }
 }
@@ -26,6 +32,7 @@ impl<R> Shard<R> {
     #[must_use]
     pub fn with_bounds(mut self, bounds: Bounds) -> Self {
         self.outboxes.bounds = bounds;
+        self.backlog.bounds = bounds;
         self
     }
 }

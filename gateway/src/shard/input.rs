@@ -1,19 +1,18 @@
 //! A connection's input: from the receive buffer through its protocol to the router's queue.
 
-use std::collections::VecDeque;
-
 use roost_proto::tier::{Full, Request, SessionId};
 
 use super::{
     Parts, Shard,
+    backlog::Backlog,
     slot::{
-        self, ATTACHED, BUSY, ENDED, GREEDY, HELD, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING,
+        self, ATTACHED, BUSY, ENDED, GREEDY, HUNG, Life, PAUSED, POLLING, READABLE, READING, RECEIVING,
         THIRSTY,
     },
     trace::Step,
 };
 use crate::{
-    conn::{Ask, Identity, Next, Phase, Turn, close_code},
+    conn::{Ask, Identity, Next, Phase, Turn},
     limits,
     ring::{Buffer, Completion, Op, Ring, Token},
 };
@@ -96,7 +95,8 @@ impl<R: Ring> Shard<R> {
         let Some(buffer) = completion.buffer else { return };
         if let Ok(bytes) = usize::try_from(completion.result) {
             self.parts.stats.bytes_received.add(bytes as u64);
-            if self.slab[slot].flags.has(PAUSED) && self.slab[slot].life == Life::Live {
+            let full = self.backlog.is_full() && self.hold_back(slot);
+            if full || (self.slab[slot].flags.has(PAUSED) && self.slab[slot].life == Life::Live) {
                 self.park(slot, buffer, bytes);
             } else {
                 self.take_input(slot, Source::Buffer(buffer, bytes));
@@ -213,9 +213,12 @@ impl<R: Ring> Shard<R> {
 
     /// The session has begun: what its client sent before is received now.
     pub(super) fn take_early_input(&mut self, slot: u32) {
+        let mut early = self.slab[slot].conn.attached(&mut self.assembly_bytes);
+        if self.backlog.is_full() && !early.is_empty() {
+            return self.park_early(slot, early);
+        }
         let Self { parts, slab, outboxes, asks, notes, scratch, assembly_bytes, moment, .. } = self;
         let connection = &mut slab[slot];
-        let mut early = connection.conn.attached(assembly_bytes);
         let out = outboxes.open(&mut connection.outbox);
         let mut turn = Turn { out, asks, notes, messages: 0, assembly_bytes, scratch, now: *moment };
         let next = connection.conn.receive(&mut early, &parts.rules, &mut turn);
@@ -268,9 +271,7 @@ impl<R: Ring> Shard<R> {
         if attaches {
             self.trace(slot, Step::Attaching);
         }
-        if self.backlog.len() > limits::BACKLOG_REQUESTS_MAX {
-            self.say_close(slot, close_code::TRY_AGAIN_LATER, "the gateway is overloaded; come back later");
-        } else if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() {
             self.pause(slot);
             self.hold(slot);
         }
@@ -285,40 +286,15 @@ impl<R: Ring> Shard<R> {
         let generation = self.slab.generation(slot).unwrap_or_default();
         SessionId { gateway: 0, shard: self.parts.number, slot, generation }
     }
-
-    pub(super) fn offer_backlog(&mut self) {
-        let Some(uplink) = &self.parts.uplink else { return };
-        while let Some(request) = self.backlog.pop_front() {
-            if let Err(Full(request)) = uplink.submit(request) {
-                self.backlog.push_front(request);
-                return;
-            }
-        }
-        for (slot, generation) in std::mem::take(&mut self.held) {
-            if self.slab.holds(slot, generation) {
-                self.slab[slot].flags.set(HELD, false);
-                self.touch(slot);
-            }
-        }
-    }
-
-    /// Looks at `slot` again when the router has taken the backlog.
-    pub(super) fn hold(&mut self, slot: u32) {
-        if !self.slab[slot].flags.has(HELD) {
-            self.slab[slot].flags.set(HELD, true);
-            let generation = self.slab.generation(slot).unwrap_or_default();
-            self.held.push((slot, generation));
-        }
-    }
 }
 
 #[inline]
-fn hand_over<R>(parts: &Parts<R>, backlog: &mut VecDeque<Request>, request: Request) {
+fn hand_over<R>(parts: &Parts<R>, backlog: &mut Backlog, request: Request) {
     let Some(uplink) = &parts.uplink else { return };
     if !backlog.is_empty() && !request.is_read() {
-        backlog.push_back(request);
+        backlog.push(request);
     } else if let Err(Full(request)) = uplink.submit(request) {
         parts.stats.router_full.add(1);
-        backlog.push_back(request);
+        backlog.push(request);
     }
 }

@@ -8,8 +8,8 @@ use super::{
     Shard,
     outboxes::NO_OUTBOX,
     slot::{
-        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, FAILED, Life, OVER, PARKED, PAUSED, POLLING, READING,
-        RECEIVING, SENDING, SHUTTING,
+        ADMITTED, ATTACHED, CUT, DIRTY, ENDED, FAILED, Life, OVER, PARKED, PAUSED, POLLING, READABLE,
+        READING, RECEIVING, SENDING, SHUTTING,
     },
     trace::Step,
 };
@@ -125,6 +125,8 @@ impl<R: Ring> Shard<R> {
         if !flags.has(PAUSED) {
             if self.outboxes.is_long(waiting) {
                 self.pause(slot);
+            } else if self.backlog.is_full() && flags.has(READABLE) {
+                self.hold_back(slot);
             }
         } else if !self.backlog.is_empty() {
             self.hold(slot);

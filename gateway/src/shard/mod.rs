@@ -4,6 +4,7 @@
 //! requests to the router again, sweep the slots that are due, and look at every connection that was touched. No turn
 //! looks at every connection; it does look at every ring, for a load or two (`ring/set.rs`).
 
+mod backlog;
 mod bounds;
 mod busy;
 mod company;
@@ -46,6 +47,7 @@ use crate::{
     slab::{NO_SLOT, Slab},
     timers::{Clock, Sweep, Tick},
 };
+use backlog::Backlog;
 pub use bounds::Bounds;
 use company::Company;
 use drain::Drain;
@@ -138,8 +140,7 @@ pub struct Shard<R> {
     /// Once the process drains.
     drain: Option<Drain>,
     assembly_bytes: usize,
-    /// Requests the router had no room for, in order.
-    backlog: VecDeque<Request>,
+    backlog: Backlog,
     /// Connections that are not read until the backlog is empty.
     held: Vec<(u32, u32)>,
     /// Input of paused connections, by slot; its bytes are among `assembly_bytes`.
@@ -182,7 +183,7 @@ impl<R: Ring> Shard<R> {
             relieved: 0,
             drain: None,
             assembly_bytes: 0,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             held: Vec::new(),
             parked: HashMap::default(),
             resumed: Vec::new(),
@@ -263,7 +264,7 @@ impl<R: Ring> Shard<R> {
         self.held.shrink_to(limits::KEPT_LIST_ITEMS);
         self.thirsty.shrink_to(limits::KEPT_LIST_ITEMS);
         self.parked.shrink_to(limits::KEPT_LIST_ITEMS);
-        self.backlog.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.backlog.rest();
         self.scratch.shrink_to(limits::KEPT_BUFFER_BYTES_MAX);
     }
 
@@ -457,6 +458,7 @@ impl<R: Ring> Shard<R> {
         stats.outbox_bytes.set(self.outboxes.bytes() as u64);
         stats.assembly_bytes.set(self.assembly_bytes as u64);
         stats.backlog_requests.set(self.backlog.len() as u64);
+        stats.backlog_bytes.set(self.backlog.bytes() as u64);
         stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
         stats.proxied.set(self.clients.used());
         stats.busy_connections.set(self.busy.len() as u64);

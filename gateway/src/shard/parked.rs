@@ -37,10 +37,27 @@ impl<R: Ring> Shard<R> {
         parts.stats.parked.add(1);
     }
 
+    /// Keeps what came before a session had begun, before whatever is kept of it already; there is no room for its requests.
+    #[cold]
+    pub(super) fn park_early(&mut self, slot: u32, mut early: Vec<u8>) {
+        let later = self.parked.remove(&slot).unwrap_or_default();
+        self.assembly_bytes -= later.capacity();
+        early.extend_from_slice(&later);
+        self.assembly_bytes += early.capacity();
+        self.parked.insert(slot, early);
+        self.slab[slot].flags.set(PARKED, true);
+        self.pause(slot);
+        self.hold(slot);
+    }
+
     /// Takes what was kept for connections that may go on, as far as that does not pause them again.
     pub(super) fn take_parked(&mut self) {
         for (slot, generation) in std::mem::take(&mut self.resumed) {
             if !self.slab.holds(slot, generation) || !self.slab[slot].flags.has(PARKED) {
+                continue;
+            }
+            if self.backlog.is_full() {
+                self.hold(slot);
                 continue;
             }
             let flags = &mut self.slab[slot].flags;

@@ -158,6 +158,8 @@ pub struct Stats {
     pub assembly_bytes: Cell,
     /// Requests held for the router now.
     pub backlog_requests: Cell,
+    /// Bytes of memory that they take.
+    pub backlog_bytes: Cell,
     /// Effects waiting in the mailbox now.
     pub mailbox_effects: Cell,
     /// Rings open now.

@@ -7,19 +7,22 @@ use std::{
 };
 
 use quanta::{Clock, Mock, with_clock};
+use rand::{SeedableRng, rngs::StdRng};
 use roost_gateway::{
     conn::Backend,
     limits,
     shard::{Bounds, Stats, Uplink},
 };
 use roost_proto::{
+    codec::encode_client_frame,
     frame::{Opcode, encode_header},
     tier::{Action, Effect, Full, Request},
+    v1,
 };
 
 use super::fake::{
     Anybody, Arrival, Fate, Manners, Peer, Rig, Setup, World, message,
-    scripts::{encoding_of, frames_of, head},
+    scripts::{encoding_of, frames_of, head, masked},
     welcome,
 };
 
@@ -107,6 +110,29 @@ impl Stage<'_> {
         self.peer(index, |peer| (0..messages).for_each(|_| peer.sends.extend(&frame)));
     }
 
+    /// So many Sends come of a peer, numbered from `first` on.
+    fn sends(&self, index: usize, first: u32, count: u32, payload_bytes: usize) {
+        let encoding = encoding_of(index as u64 + 1);
+        let rng = &mut StdRng::seed_from_u64(first.into());
+        for id in first..first + count {
+            let send = v1::Send { payload: vec![7; payload_bytes].into(), ..v1::Send::default() };
+            let mut frame = Vec::new();
+            encode_client_frame(encoding, &v1::ClientFrame { id, body: Some(send.into()) }, &mut frame);
+            let frame = masked(encoding.message_kind().opcode(), true, &frame, rng);
+            self.peer(index, |peer| peer.sends.extend(frame));
+        }
+    }
+
+    /// Numbers of the Sends of a peer's session that the router has taken, in order.
+    fn taken(&self, index: usize) -> Vec<u32> {
+        let ledger = self.clerk.ledger();
+        let numbers = ledger.taken.iter().filter_map(|request| match request {
+            Request::Frame { user, id, .. } if *user == index as u64 + 1 => Some(*id),
+            _ => None,
+        });
+        numbers.collect()
+    }
+
     fn manners(&self, index: usize, manners: Manners) {
         self.peer(index, |peer| peer.manners = manners);
     }
@@ -147,13 +173,13 @@ fn binary(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn on_stage(seed: u64, peers: usize, bounds: Bounds, backend: Backend, test: impl FnOnce(Stage<'_>)) {
+fn on_stage(seed: u64, peers: usize, setup: Setup, test: impl FnOnce(Stage<'_>)) {
     let (clock, time) = Clock::mock();
     with_clock(&clock, || {
         let clerk = Clerk::default();
         clerk.ledger().room = usize::MAX;
         let uplink =
-            matches!(backend, Backend::Router(_)).then(|| Box::new(clerk.clone()) as Box<dyn Uplink>);
+            matches!(setup.backend, Backend::Router(_)).then(|| Box::new(clerk.clone()) as Box<dyn Uplink>);
         let peer = |index: usize| {
             let user = index as u64 + 1;
             let sub_protocol = uplink.is_some().then(|| encoding_of(user).sub_protocol());
@@ -163,7 +189,7 @@ fn on_stage(seed: u64, peers: usize, bounds: Bounds, backend: Backend, test: imp
             peer
         };
         let world = World::new(Fate::seeded(seed), (0..peers).map(peer).collect());
-        let rig = Rig::new(&world, Setup { backend, uplink, bounds, ..Setup::echo() });
+        let rig = Rig::new(&world, Setup { uplink, ..setup });
         let mut stage = Stage { rig, time: &time, clerk };
         stage.turn_until("sessions", |stage| stage.stats().upgraded.value() == peers as u64);
         stage.turns(SETTLED_TURNS);
@@ -172,11 +198,12 @@ fn on_stage(seed: u64, peers: usize, bounds: Bounds, backend: Backend, test: imp
 }
 
 fn echoing(seed: u64, peers: usize, bounds: Bounds, test: impl FnOnce(Stage<'_>)) {
-    on_stage(seed, peers, bounds, Backend::Echo, test);
+    on_stage(seed, peers, Setup { bounds, ..Setup::echo() }, test);
 }
 
 fn routed(seed: u64, peers: usize, bounds: Bounds, test: impl FnOnce(Stage<'_>)) {
-    on_stage(seed, peers, bounds, Backend::Router(Box::new(Anybody)), |mut stage| {
+    let backend = Backend::Router(Box::new(Anybody));
+    on_stage(seed, peers, Setup { backend, bounds, ..Setup::echo() }, |mut stage| {
         (0..peers).for_each(|index| stage.tell(index, Action::Frame(Box::new(welcome()))));
         stage.turns(SETTLED_TURNS);
         test(stage);
@@ -258,12 +285,17 @@ fn what_waits_for_one_session_is_bounded_and_it_is_ended_beyond() {
 }
 
 /// Less than one connection may have waiting for itself is much for all.
-const SCARCE: Bounds = Bounds { outboxes_pressed_bytes: 200 * 1_024, outboxes_bytes_max: 400 * 1_024 };
+const PRESSED_BYTES: usize = 200 * 1_024;
+const CROWDED_BYTES: usize = 400 * 1_024;
+
+fn scarce() -> Bounds {
+    Bounds { outboxes_pressed_bytes: PRESSED_BYTES, outboxes_bytes_max: CROWDED_BYTES, ..Bounds::default() }
+}
 
 #[test]
 fn while_much_waits_for_all_a_connection_is_paused_as_soon_as_little_waits_for_it() {
     for seed in 0..5 {
-        echoing(seed, 5, SCARCE, |mut stage| {
+        echoing(seed, 5, scarce(), |mut stage| {
             for hog in 0..4 {
                 stage.manners(hog, Manners::TakesNothing);
                 stage.says(hog, 1_000);
@@ -271,7 +303,7 @@ fn while_much_waits_for_all_a_connection_is_paused_as_soon_as_little_waits_for_i
             stage.turn_until("all are paused", |stage| stage.stats().paused.value() == 4);
             (0..20).for_each(|_| stage.echo(4));
             let waits = stage.stats().outbox_bytes.value();
-            let least = SCARCE.outboxes_pressed_bytes.min(4 * limits::OUTBOX_RESUME_BYTES) as u64;
+            let least = PRESSED_BYTES.min(4 * limits::OUTBOX_RESUME_BYTES) as u64;
             assert!((least..least + 2 * TURN_BYTES).contains(&waits), "{waits} wait");
             assert_eq!(stage.stats().connections.value(), 5, "nobody is ended for it");
         });
@@ -281,7 +313,7 @@ fn while_much_waits_for_all_a_connection_is_paused_as_soon_as_little_waits_for_i
 #[test]
 fn when_too_much_waits_for_all_those_it_waits_for_are_ended_until_there_is_room() {
     for seed in 0..5 {
-        echoing(seed, HOGS + 1, SCARCE, |mut stage| {
+        echoing(seed, HOGS + 1, scarce(), |mut stage| {
             for hog in 0..HOGS {
                 stage.manners(hog, Manners::TakesNothing);
                 stage.says(hog, 1_000);
@@ -289,15 +321,72 @@ fn when_too_much_waits_for_all_those_it_waits_for_are_ended_until_there_is_room(
             for _ in 0..100 {
                 stage.echo(HOGS);
                 let waits = stage.stats().outbox_bytes.value();
-                assert!(waits <= SCARCE.outboxes_bytes_max as u64 + TURN_BYTES, "{waits} wait");
+                assert!(waits <= CROWDED_BYTES as u64 + TURN_BYTES, "{waits} wait");
             }
             stage.turns(20 * SETTLED_TURNS);
             let ended = stage.stats().outboxes_crowded_out.value();
             assert!((1..HOGS as u64).contains(&ended), "{ended} were ended");
             assert_eq!(stage.stats().connections.value(), 1 + HOGS as u64 - ended);
             let waits = stage.stats().outbox_bytes.value();
-            assert!(waits <= SCARCE.outboxes_bytes_max as u64, "{waits} wait in the end");
+            assert!(waits <= CROWDED_BYTES as u64, "{waits} wait in the end");
             stage.echo(HOGS);
         });
     }
+}
+
+/// Nobody's requests are taken for a while. What is held stays within `most`, as `held` tells it, with a few buffers beyond; all is
+/// taken afterwards, and nobody was ended.
+fn wait_for_the_router(bounds: Bounds, payload_bytes: usize, held: impl Fn(&Stats) -> usize, most: usize) {
+    const SESSIONS: usize = 7;
+    const LATE: usize = SESSIONS - 1;
+    const SENDS: u32 = 60;
+    let mut parked = 0;
+    for seed in 0..20 {
+        routed(seed, SESSIONS, bounds, |mut stage| {
+            stage.clerk.ledger().room = 5;
+            (0..LATE).for_each(|index| stage.sends(index, 1, SENDS, payload_bytes));
+            let (mut peak, mut received) = (0, 0);
+            for turn in 0..20 * SETTLED_TURNS {
+                stage.turns(1);
+                peak = peak.max(held(stage.stats()));
+                if turn == 10 * SETTLED_TURNS {
+                    // More comes while it is full, also of one who had said nothing, and one who has said all leaves.
+                    received = stage.stats().bytes_received.value();
+                    (0..LATE).for_each(|index| stage.sends(index, SENDS + 1, SENDS, payload_bytes));
+                    stage.sends(LATE, 1, 2 * SENDS, payload_bytes);
+                    stage.peer(HOG, |peer| peer.fin_after = true);
+                }
+            }
+            assert!(peak >= most, "seed {seed}: {peak} held, it was never full");
+            assert!(peak < 2 * most, "seed {seed}: {peak} held");
+            assert_eq!(stage.stats().connections.value(), SESSIONS as u64, "nobody is ended");
+            assert_eq!(stage.stats().bytes_received.value(), received, "nobody is read while it is full");
+            stage.clerk.ledger().room = usize::MAX;
+            stage.turn_until("all that was sent is taken", |stage| {
+                (0..SESSIONS).all(|index| stage.taken(index).len() == 2 * SENDS as usize)
+            });
+            for index in 0..SESSIONS {
+                assert!(stage.taken(index).into_iter().eq(1..=2 * SENDS), "in order, each once");
+            }
+            stage.turn_until("who has left is gone", |stage| {
+                stage.stats().connections.value() < SESSIONS as u64
+            });
+            assert_eq!(stage.stats().closed(1013).value(), 0);
+            assert_eq!((stage.stats().backlog_requests.value(), stage.stats().backlog_bytes.value()), (0, 0));
+            parked += stage.stats().parked.value();
+        });
+    }
+    assert!(parked > 0, "some of it was read when there was no room any more");
+}
+
+#[test]
+fn large_requests_that_the_router_has_no_room_for_are_bounded_by_their_bytes_and_all_arrive() {
+    let bounds = Bounds { backlog_bytes_max: 10_000, ..Bounds::default() };
+    wait_for_the_router(bounds, 600, |stats| stats.backlog_bytes.value() as usize, 10_000);
+}
+
+#[test]
+fn small_requests_that_the_router_has_no_room_for_are_bounded_by_their_number_and_all_arrive() {
+    let bounds = Bounds { backlog_requests_max: 200, ..Bounds::default() };
+    wait_for_the_router(bounds, 0, |stats| stats.backlog_requests.value() as usize, 200);
 }

@@ -40,6 +40,8 @@ pub struct Setup {
     pub heartbeat_s: u32,
     /// What it holds for all together.
     pub bounds: Bounds,
+    /// The same of partial input.
+    pub assembly_bytes_max: usize,
 }
 
 impl Setup {
@@ -51,6 +53,7 @@ impl Setup {
             connections_max: 1_000,
             heartbeat_s: 240,
             bounds: Bounds::default(),
+            assembly_bytes_max: ASSEMBLY_BYTES_MAX,
         }
     }
 }
@@ -74,6 +77,7 @@ pub struct Rig {
     shard: Shard<FakeRing>,
     completions: Vec<Completion>,
     connections_max: u64,
+    assembly_bytes_max: usize,
 }
 
 impl Rig {
@@ -93,7 +97,7 @@ impl Rig {
             rules: Arc::new(Rules {
                 backend: setup.backend,
                 message_bytes_max: 1_000,
-                assembly_bytes_max: ASSEMBLY_BYTES_MAX,
+                assembly_bytes_max: setup.assembly_bytes_max,
                 rates: Rates::default(),
             }),
             connections_max: setup.connections_max,
@@ -104,8 +108,15 @@ impl Rig {
             stats: Arc::clone(&fixture.stats),
         })
         .with_bounds(setup.bounds);
-        let connections_max = setup.connections_max;
-        Self { world: Rc::clone(world), fixture, shard, completions: Vec::new(), connections_max }
+        let (connections_max, assembly_bytes_max) = (setup.connections_max, setup.assembly_bytes_max);
+        Self {
+            world: Rc::clone(world),
+            fixture,
+            shard,
+            completions: Vec::new(),
+            connections_max,
+            assembly_bytes_max,
+        }
     }
 
     /// One turn.
@@ -145,7 +156,10 @@ impl Rig {
         assert_eq!(stats.accepted.value() - stats.ended.value(), slots);
         assert!(stats.outboxes.value() <= slots, "an outbox belongs to a connection");
         assert!(shared.connections.load(Ordering::Relaxed) <= self.connections_max.min(slots));
-        assert!(stats.assembly_bytes.value() <= 2 * ASSEMBLY_BYTES_MAX as u64, "partial input is bounded");
+        assert!(
+            stats.assembly_bytes.value() <= 2 * self.assembly_bytes_max as u64,
+            "partial input is bounded"
+        );
         assert!(stats.mailbox_effects.value() <= MAILBOX_EFFECTS as u64, "the mailbox is bounded");
         let work = stats.mailbox_effects.value() + stats.read_waiting.value() > 0;
         world.sleep_max = match (work, stats.backlog_requests.value()) {

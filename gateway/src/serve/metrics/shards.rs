@@ -62,6 +62,7 @@ const COLUMNS: &[Column] = &[
     (&f::OUTBOXES, |stats| &stats.outboxes),
     (&f::ASSEMBLY_BYTES, |stats| &stats.assembly_bytes),
     (&f::BACKLOG_REQUESTS, |stats| &stats.backlog_requests),
+    (&f::BACKLOG_BYTES, |stats| &stats.backlog_bytes),
     (&f::MAILBOX_EFFECTS, |stats| &stats.mailbox_effects),
     (&f::RINGS, |stats| &stats.rings),
     (&f::RING_DESCRIPTORS, |stats| &stats.ring_descriptors),
