@@ -155,7 +155,7 @@ families! {
     }
     "HTTP service" {
         HTTP_REQUESTS = Counter "roost_http_requests" ["status"] "" "Requests answered, by status";
-        HTTP_CROWDED_OUT = Counter "roost_http_crowded_out" [] "" "Connections without a request that were closed because another waited for their place";
+        HTTP_CROWDED_OUT = Counter "roost_http_crowded_out" [] "" "Connections without a request, or whose client took nothing of its answer, that were closed because another waited for their place";
         HTTP_CALLS_WAITING = Gauge "roost_http_calls_waiting" [] "" "Calls that wait for the answer of the message tier";
     }
     "Process and machine" {

@@ -1,7 +1,8 @@
 //! Sizes, times and rates of the HTTP service. Owner: `http`. Behind each bound stands what happens when it is reached.
 
-/// Connections open at once. Full: the one that has been without a request for longest is closed for the next; where all have one, the next
-/// waits, and further ones in the listener's backlog.
+/// Connections open at once. Full: the one that has been without a request for longest is closed for the next; where all have an answer
+/// under way, the one whose client has taken nothing of it for longest; where all are still being answered, the next waits, and further
+/// ones in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 512;
 
 /// How long one connection may live, in seconds, requests in flight included; then it is closed.

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -122,12 +123,16 @@ async fn serve(listener: TcpListener, router: Router, shared: &Shared, mut stopp
             () = stop_asked(&mut stopped) => break,
         };
         shared.count_crowded_out(gave_way);
-        let serving = Serving::default();
+        let serving = places.serving();
         let (service, stopped, own) = (service.clone(), stopped.clone(), serving.clone());
         let connection = async move {
             let peer = if proxied { proxied::client(&stream, peer).await } else { Ok(peer) };
             match peer {
-                Ok(peer) => serve_connection(stream, peer, service, own, stopped).await,
+                Ok(peer) => {
+                    // Answers are small and written whole; without this their tail waits for the client's delayed ACK.
+                    let _: io::Result<()> = stream.set_nodelay(true);
+                    serve_connection(stream, peer, service, own, stopped).await;
+                }
                 Err(error) => tracing::debug!(%error, "an HTTP connection without a valid PROXY header"),
             }
         };
@@ -156,20 +161,19 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     peer: SocketAddr,
     service: TowerToHyperService<Router>,
     serving: Serving,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Answers are small and written whole; without this their tail waits for the client's delayed ACK.
-    let _: io::Result<()> = stream.set_nodelay(true);
+    let stream = serving.watch(stream);
     let (asks, mut asked) = watch::channel(false);
     let service = service_fn(move |mut request: Request<Incoming>| {
         asks.send_replace(true);
         request.extensions_mut().insert(Peer(peer));
-        let (answer, served) = (service.call(request), serving.begin());
+        let (answer, served) = (service.call(request), serving.request());
         async move {
             let _served = served;
             Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {}))
@@ -205,4 +209,74 @@ async fn last_call(stopped: &mut watch::Receiver<bool>, asked: &mut watch::Recei
     stop_asked(stopped).await;
     let first = asked.wait_for(|asked| *asked);
     let _: Result<_, _> = tokio::time::timeout(Duration::from_millis(STOP_FIRST_MS), first).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    const ANSWER_BYTES: usize = 100_000;
+
+    /// A client's end: what it asks, and how much of the answer it still takes.
+    #[derive(Clone)]
+    struct Client(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl AsyncRead for Client {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let asked = std::mem::take(&mut self.0.lock().expect("no panic").0);
+            into.put_slice(&asked);
+            if asked.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+    }
+
+    impl AsyncWrite for Client {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let takes = &mut self.0.lock().expect("no panic").1;
+            let taken = bytes.len().min(*takes);
+            *takes -= taken;
+            if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_an_answer_under_way_until_its_client_has_taken_all_of_it() {
+        let (places, (_stop, stopped)) = (Places::new(), watch::channel(false));
+        let client = Client(Arc::new(Mutex::new((b"GET / HTTP/1.1\r\nHost: roost\r\n\r\n".to_vec(), 0))));
+        let router = Router::new().route("/", axum::routing::get(async || vec![7_u8; ANSWER_BYTES]));
+        let (serving, peer) = (places.serving(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let service = TowerToHyperService::new(router);
+        let connection = serve_connection(client.clone(), peer, service, serving.clone(), stopped);
+        let mut connection = std::pin::pin!(connection);
+        let mut goes_on = async || {
+            let one = |context: &mut Context<'_>| Poll::Ready(connection.as_mut().poll(context).is_pending());
+            assert!(std::future::poll_fn(one).await, "it stays open");
+        };
+        assert!(!serving.has_unsent());
+        for taken in [0, 1_000, ANSWER_BYTES / 2] {
+            client.0.lock().expect("no panic").1 = taken;
+            goes_on().await;
+            assert!(serving.has_unsent(), "so far it took {taken} more");
+        }
+        client.0.lock().expect("no panic").1 = ANSWER_BYTES;
+        goes_on().await;
+        assert!(!serving.has_unsent(), "it has it all");
+    }
 }
