@@ -163,6 +163,10 @@ pub struct Options {
     /// After SIGTERM so many sessions are sent away in a second, more only where --drain-s is too short for it [default: 5000]
     #[arg(long, value_name = "N")]
     drain_closes_per_s: Option<u32>,
+    /// A shard without work looks for some so many microseconds before it sleeps: lower latency, at the price of the processor
+    /// [default: 0]
+    #[arg(long, value_name = "N")]
+    busy_poll_us: Option<u32>,
     #[arg(skip)]
     limits: Option<Limits>,
 }
@@ -220,6 +224,8 @@ pub struct Config {
     pub drain_s: u64,
     /// Sessions.
     pub drain_closes_per_s: u32,
+    /// Microseconds.
+    pub busy_poll_us: u32,
     /// How often users and connections may do what they do; only in the file.
     pub limits: Limits,
     /// Places in each ring's table of direct descriptors.
@@ -284,6 +290,7 @@ impl Options {
                 .drain_closes_per_s
                 .or(file.drain_closes_per_s)
                 .unwrap_or(limits::DRAIN_CLOSES_PER_S),
+            busy_poll_us: self.busy_poll_us.or(file.busy_poll_us).unwrap_or(0),
             limits: self.limits.or(file.limits).unwrap_or_default(),
             ring_places: machine.files_max.min(limits::RING_PLACES_MAX.into()) as u32,
             capacity,
@@ -320,6 +327,7 @@ impl Config {
             1,
             limits::DRAIN_CLOSES_PER_S_MAX.into(),
         )?;
+        within("busy_poll_us", self.busy_poll_us.into(), 0, limits::BUSY_POLL_US_MAX.into())?;
         within("max_message_bytes", self.max_message_bytes, 1, limits::MESSAGE_BYTES_CEILING)?;
         let (room, lowest) = (self.capacity.connections(), self.capacity.lowest());
         if room == 0 {

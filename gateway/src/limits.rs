@@ -69,6 +69,8 @@ pub const GREEDY_RECEIVES_PER_TURN: u32 = 8;
 pub const PROVIDED_BUFFERS: u16 = 64;
 /// Provided buffers of all rings of a shard together. Used up: connections of further rings stay with the poll.
 pub const PROVIDED_BUFFERS_MAX: usize = 1_024;
+/// Largest `--busy-poll-us`. More: refused at start.
+pub const BUSY_POLL_US_MAX: u32 = 1_000;
 /// Connections of a shard that may be busy (multishot receive) at a time. More stay with the poll.
 pub const BUSY_MAX: usize = 256;
 /// A connection that is read so often within one tick becomes busy.

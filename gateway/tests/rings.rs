@@ -174,11 +174,18 @@ fn wait_for(ring: &mut Uring, token: Token) -> Completion {
 /// The work of a ring that the thread does not sleep in must end the sleep, at whatever moment it comes.
 #[test]
 fn no_work_of_a_further_ring_is_slept_over() {
+    wake_by_a_further_ring(Duration::ZERO);
+    // It comes while the thread looks for work, in the moment it falls asleep, and while it sleeps.
+    wake_by_a_further_ring(Duration::from_micros(20));
+}
+
+fn wake_by_a_further_ring(busy_poll: Duration) {
     const TIMES: u32 = 20_000;
     let (listener, address) = listener();
     let (_sender, mailbox) = mailbox::mailbox::<()>(8).expect("an eventfd");
     let mut ring =
         Uring::open(listener, mailbox.wake_descriptor().expect("a descriptor"), 1).expect("io_uring");
+    ring.set_busy_poll(busy_poll);
     let (start, starts) = mpsc::channel::<()>();
     let _first = Client::connect(address);
     let mut second = Client::connect(address);

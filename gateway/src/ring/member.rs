@@ -1,8 +1,9 @@
 //! One io_uring of a shard's set, with its table of direct descriptors.
 
-use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
+use std::{collections::VecDeque, hint, io, os::fd::RawFd, time::Duration};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use quanta::Instant;
 
 use super::{Op, Token, buffers::BufferRing};
 use crate::limits;
@@ -107,6 +108,21 @@ impl Member {
         passable(self.ring.submit())
     }
 
+    /// Submits what is queued and looks for completions without sleeping, at most this long; whether there are any. What it looks at
+    /// is shared memory: the kernel is entered only where it has task work.
+    pub fn spin(&mut self, most: Duration) -> io::Result<bool> {
+        self.enter()?;
+        let begun = Instant::now();
+        while !self.has_completions() && begun.elapsed() < most {
+            if self.wants_enter() {
+                self.enter()?;
+            } else {
+                hint::spin_loop();
+            }
+        }
+        Ok(self.has_completions())
+    }
+
     /// Submits what is queued, runs task work and sleeps until a completion or `timeout`.
     pub fn enter_and_sleep(&mut self, timeout: Duration) -> io::Result<()> {
         self.flush();
@@ -186,5 +202,27 @@ fn passable(entered: io::Result<usize>) -> io::Result<()> {
             Err(error)
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::fd::AsRawFd, os::unix::net::UnixStream, thread};
+
+    use super::*;
+
+    #[test]
+    fn looks_until_there_is_something_or_its_time_is_up() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let (watched, mut other) = UnixStream::pair().expect("sockets");
+        let mut ring = Member::open(1, None).expect("io_uring");
+        ring.watch(watched.as_raw_fd(), Token::new(Op::Wake, 0, 0));
+        assert!(!ring.spin(Duration::from_micros(1)).expect("the ring works"), "nothing comes");
+        thread::scope(|scope| {
+            scope.spawn(|| other.write_all(b"x").expect("written"));
+            assert!(ring.spin(PATIENCE).expect("the ring works"), "it comes while it is looked for");
+        });
+        assert!(ring.next().is_some_and(|entry| entry.result() > 0));
+        assert!(!ring.spin(Duration::ZERO).expect("the ring works"), "and was taken");
     }
 }

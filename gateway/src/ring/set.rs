@@ -50,6 +50,8 @@ pub struct Uring {
     occupancy: Occupancy,
     /// The last try to open a ring failed; said once.
     failing: bool,
+    /// How long it looks for work before it sleeps.
+    busy_poll: Duration,
     /// Where the next turn starts to take completions, so that no ring waits for the others for ever.
     first: usize,
 }
@@ -79,8 +81,15 @@ impl Uring {
             peers: HashMap::default(),
             occupancy: Occupancy { rings: 1, descriptors_max: places.into(), ..Occupancy::default() },
             failing: false,
+            busy_poll: Duration::ZERO,
             first: HOME,
         })
+    }
+
+    /// Looks for work so long, without sleeping, each time there is none: a wake-up less for what comes within it, at the price of the
+    /// processor.
+    pub fn set_busy_poll(&mut self, most: Duration) {
+        self.busy_poll = most;
     }
 
     fn of(&mut self, ring: usize) -> &mut Member {
@@ -357,13 +366,17 @@ impl Ring for Uring {
             }
             awake |= ring.has_completions();
         }
+        let busy_poll = self.busy_poll;
         let home = self.of(HOME);
         if awake || home.has_completions() {
             if home.wants_enter() {
                 home.enter()?;
             }
         } else {
-            home.enter_and_sleep(timeout)?;
+            let spin = busy_poll.min(timeout);
+            if spin.is_zero() || !home.spin(spin)? {
+                home.enter_and_sleep(timeout)?;
+            }
             for ring in self.rings.iter_mut().skip(HOME + 1).flatten() {
                 if ring.has_work() {
                     ring.enter()?;

@@ -297,7 +297,8 @@ impl Fleet<'_> {
         stats: Arc<Stats>,
         opened: mpsc::Sender<std::io::Result<()>>,
     ) -> Result<JoinHandle<()>> {
-        let ring_places = self.config.ring_places;
+        let (ring_places, busy_poll) =
+            (self.config.ring_places, Duration::from_micros(self.config.busy_poll_us.into()));
         let wake = mailbox.wake_descriptor()?;
         let uplink = self.router.map(|router| Box::new(RouterUplink(router.handle())) as Box<dyn Uplink>);
         let (rules, shared, news) = (Arc::clone(&self.rules), Arc::clone(&self.shared), self.news.clone());
@@ -308,10 +309,11 @@ impl Fleet<'_> {
         let (connections_max, heartbeat_s) = (self.config.max_connections, self.config.heartbeat_s);
         let run = move || {
             // The ring belongs to the thread that opens it.
-            let ring = match Uring::open(listener, wake, ring_places) {
+            let mut ring = match Uring::open(listener, wake, ring_places) {
                 Ok(ring) => ring,
                 Err(error) => return drop(opened.send(Err(error))),
             };
+            ring.set_busy_poll(busy_poll);
             let shard = Shard::new(Parts {
                 number,
                 ring,
