@@ -33,7 +33,7 @@ const STAGES: &[(&str, &[&str])] = &[
     ("capacity.rs", &["cgroup", "limits"]),
     ("admission.rs", &["cgroup", "limits"]),
     ("rates.rs", &["limits"]),
-    ("config.rs", &["capacity", "limits", "rates"]),
+    ("config", &["capacity", "limits", "rates"]),
     ("shard", &["admission", "conn", "limits", "mailbox", "ring", "slab", "timers", "roost_proto"]),
     // The binary: the only place that knows gateway and router.
     ("serve", &["roost_gateway", "roost_proto", "roost_router"]),

@@ -11,7 +11,7 @@ mod upgrade;
 pub use allowance::{Allowance, Limited, Moment, RATE_LIMITED, Rate, Rates};
 pub use json_event::JsonEvent;
 pub use proxy::{BadProxyHeader, Proxied, parse_proxy, proxy_bytes_wanted};
-pub use session::close_code;
+pub use session::{SHORT_OF_MEMORY, close_code};
 pub use upgrade::PATH;
 
 use std::{fmt, num::NonZeroU64};

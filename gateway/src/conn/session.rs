@@ -19,6 +19,9 @@ pub mod close_code {
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
+/// What goes with [`close_code::TRY_AGAIN_LATER`] where partial messages and input that waits take all the memory they may.
+pub const SHORT_OF_MEMORY: &str = "the gateway is short of memory; come back later";
+
 /// What a Close frame without a code stands for, RFC 6455 section 7.4.1.
 const NO_CODE: u16 = 1005;
 
@@ -73,7 +76,7 @@ impl Conn {
         if self.assemble(input, rules, turn.assembly_bytes) {
             return Next::Stay;
         }
-        self.close(close_code::TRY_AGAIN_LATER, "the gateway is short of memory; come back later", turn)
+        self.close(close_code::TRY_AGAIN_LATER, SHORT_OF_MEMORY, turn)
     }
 
     /// Keeps a decoder that stands within a frame or message, and gives memory back when it does not.
@@ -120,11 +123,7 @@ impl Conn {
         turn: &mut Turn<'_>,
     ) -> Next {
         if !self.assemble(payload, rules, turn.assembly_bytes) {
-            return self.close(
-                close_code::TRY_AGAIN_LATER,
-                "the gateway is short of memory; come back later",
-                turn,
-            );
+            return self.close(close_code::TRY_AGAIN_LATER, SHORT_OF_MEMORY, turn);
         }
         let Some(partial) = &mut self.partial else { return Next::Stay };
         partial.kind = kind;

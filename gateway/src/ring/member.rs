@@ -61,7 +61,8 @@ impl Member {
         self.in_flight += 1;
         self.receiving += u32::from(token.op() == Some(Op::Receive));
         let entry = entry.clone().user_data(token.0);
-        // SAFETY: see `flush`.
+        // SAFETY: every entry built in this folder names memory that outlives the operation: a registered buffer group, a
+        // direct descriptor, a buffer of the read pool, or a send buffer owned by the set.
         if self.queued.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok() {
             return;
         }

@@ -68,24 +68,29 @@ pub struct Inquiry {
 /// answered it yet then give up.
 #[derive(Default)]
 pub struct Desk {
-    /// Inquiries so far; a shard that has seen fewer looks at the desk.
+    /// Inquiries so far; a shard that has seen fewer looks at the desk. Written under the lock.
     number: AtomicU64,
-    inquiry: Mutex<Option<Inquiry>>,
+    /// With its number.
+    inquiry: Mutex<Option<(u64, Inquiry)>>,
 }
 
 impl Desk {
     /// Lays an inquiry before all shards; whoever does so wakes them.
     pub fn ask(&self, inquiry: Inquiry) {
         let mut open = self.inquiry.lock().unwrap_or_else(PoisonError::into_inner);
-        *open = Some(inquiry);
-        self.number.fetch_add(1, Ordering::Release);
+        let number = self.number.load(Ordering::Relaxed) + 1;
+        *open = Some((number, inquiry));
+        self.number.store(number, Ordering::Release);
     }
 
-    fn number(&self) -> u64 {
-        self.number.load(Ordering::Acquire)
+    /// Whether another inquiry than the one seen last lies here.
+    fn is_new(&self, seen: u64) -> bool {
+        self.number.load(Ordering::Acquire) != seen
     }
 
-    fn inquiry(&self) -> Option<Inquiry> {
+    /// The inquiry and its own number, read under one lock. Read apart, a number could be taken with the inquiry after it, which
+    /// would then be answered twice.
+    fn inquiry(&self) -> Option<(u64, Inquiry)> {
         self.inquiry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -102,14 +107,15 @@ pub struct Look {
 impl<R: Ring> Shard<R> {
     /// Takes up an inquiry that is new, and goes on with the one at hand.
     pub(super) fn inquire(&mut self) {
-        let number = self.parts.shared.desk.number();
         // An address bears no number of an inquiry: those that one asked for come before the next one begins.
         let waits = self.look.as_ref().is_some_and(|look| look.addresses > 0);
-        if number != self.inquiries_seen && !waits {
+        if !waits
+            && self.parts.shared.desk.is_new(self.inquiries_seen)
+            && let Some((number, inquiry)) = self.parts.shared.desk.inquiry()
+        {
             self.inquiries_seen = number;
             let answer = Answer { shard: self.parts.number, ..Answer::default() };
-            let inquiry = self.parts.shared.desk.inquiry();
-            self.look = inquiry.map(|inquiry| Look { inquiry, next: 0, answer, addresses: 0 });
+            self.look = Some(Look { inquiry, next: 0, answer, addresses: 0 });
         }
         let Some(mut look) = self.look.take() else { return };
         self.look_on(&mut look);
@@ -124,7 +130,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn is_looking(&self) -> bool {
         match &self.look {
             Some(look) => look.next < self.slab.slots(),
-            None => self.parts.shared.desk.number() != self.inquiries_seen,
+            None => self.parts.shared.desk.is_new(self.inquiries_seen),
         }
     }
 
@@ -185,5 +191,35 @@ fn state(connection: &Slot) -> &'static str {
         (Life::Flushing, _) => "flushing",
         (Life::Lingering, _) => "lingering",
         (Life::Ending | Life::Closing, _) => "ending",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_inquiry_comes_with_its_own_number_however_fast_the_next_one_follows() {
+        const ASKED: u64 = 20_000;
+        let desk = Desk::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for user in 1..=ASKED {
+                    desk.ask(Inquiry { user, answer: Arc::new(|_| {}) });
+                }
+            });
+            let mut seen = 0;
+            while seen < ASKED {
+                if desk.is_new(seen)
+                    && let Some((number, inquiry)) = desk.inquiry()
+                {
+                    assert_eq!(number, inquiry.user, "it would be answered twice, or never");
+                    seen = number;
+                }
+            }
+        });
+        assert!(!desk.is_new(ASKED));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     slot::{Life, PARKED, PAUSED},
 };
 use crate::{
-    conn::close_code,
+    conn::{SHORT_OF_MEMORY, close_code},
     limits,
     ring::{Buffer, Ring},
 };
@@ -22,11 +22,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn park(&mut self, slot: u32, buffer: Buffer, bytes: usize) {
         let Self { parts, slab, parked, assembly_bytes, .. } = self;
         if *assembly_bytes + bytes > parts.rules.assembly_bytes_max {
-            self.say_close(
-                slot,
-                close_code::TRY_AGAIN_LATER,
-                "the gateway is short of memory; come back later",
-            );
+            self.say_close(slot, close_code::TRY_AGAIN_LATER, SHORT_OF_MEMORY);
             return;
         }
         let kept = parked.entry(slot).or_default();

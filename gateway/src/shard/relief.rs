@@ -6,7 +6,7 @@
 
 use super::{Shard, slot::Life};
 use crate::{
-    conn::{Phase, close_code},
+    conn::{Phase, SHORT_OF_MEMORY, close_code},
     limits,
     ring::Ring,
 };
@@ -25,11 +25,7 @@ impl<R: Ring> Shard<R> {
             let patience_s = if self.assembly_bytes > most / 4 * 3 { 0 } else { limits::RELIEF_SILENT_S };
             if self.slab.generation(slot).is_some() && self.hogs(slot, patience_s) {
                 self.parts.stats.relieved.add(1);
-                self.say_close(
-                    slot,
-                    close_code::TRY_AGAIN_LATER,
-                    "the gateway is short of memory; come back later",
-                );
+                self.say_close(slot, close_code::TRY_AGAIN_LATER, SHORT_OF_MEMORY);
             }
             if self.assembly_bytes <= most / 2 {
                 return;
