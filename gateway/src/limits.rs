@@ -213,6 +213,9 @@ pub const GO_AWAY_RECONNECT_MS: (u32, u32) = (0, 5_000);
 pub const TAKEOVER_ANSWER_S: u64 = 10;
 /// Seconds beyond its drain in which the old gateway must have closed its store. Longer: the new one exits 2.
 pub const TAKEOVER_CLOSE_S: u64 = 60;
+/// Seconds in which a store is to be opened. Longer: the service manager is asked for no more time, and the gateway that was taken over
+/// from, which would serve again if the new one failed, ends.
+pub const STORE_OPENING_S_MAX: u64 = 600;
 /// Bytes of a line that they say to each other. Longer: nobody takes over.
 pub const TAKEOVER_LINE_BYTES_MAX: usize = 256;
 /// Milliseconds between two reports to the service manager while the gateway drains or waits.

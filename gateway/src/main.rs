@@ -9,7 +9,7 @@ use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 use roost_gateway::{
     capacity::Machine,
-    config::{BackendKind, Options},
+    config::{BackendKind, Config, Options},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -48,17 +48,32 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIGURATION, &error.to_string()),
     };
-    let running = match serve::start(&config) {
-        Ok(running) => running,
-        Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),
-    };
-    println!("{}", running.ready_line());
-    if config.backend == BackendKind::Router {
-        eprintln!("the web page: http://{}/", running.http_address());
-    }
-    match running.wait() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(EXIT_FAILED, &format!("{error:#}")),
+    serve_all(&config)
+}
+
+/// Serves until a signal or a successor comes; and again, on the same sockets, where the successor did not get to it.
+fn serve_all(config: &Config) -> ExitCode {
+    let (signals, mut kept) = (serve::Watched::default(), None);
+    loop {
+        let again = kept.is_some();
+        let running = match serve::start(config, &signals, kept) {
+            Ok(running) => running,
+            Err(error) => return fail(EXIT_CONFIGURATION, &format!("{error:#}")),
+        };
+        if again {
+            // Who waited for the first one has read it, and may have closed stdout.
+            tracing::info!("serves again: {}", running.ready_line());
+        } else {
+            println!("{}", running.ready_line());
+            if config.backend == BackendKind::Router {
+                eprintln!("the web page: http://{}/", running.http_address());
+            }
+        }
+        match running.wait() {
+            Ok(None) => return ExitCode::SUCCESS,
+            Ok(sockets) => kept = sockets,
+            Err(error) => return fail(EXIT_FAILED, &format!("{error:#}")),
+        }
     }
 }
 

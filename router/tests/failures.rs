@@ -223,6 +223,25 @@ fn damage(path: &Path) {
 }
 
 #[test]
+fn a_store_that_another_process_has_open_is_looked_at_without_opening_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let router = start(config(dir.path(), 1), Shards::new()).unwrap();
+    let examine = || roost_router::store::examine(dir.path());
+    examine().unwrap();
+    fs::write(dir.path().join("format"), "99\n").unwrap();
+    let error = examine().expect_err("it is of another format");
+    assert!(matches!(error, StartError::UnknownFormat { found: 99, .. }), "{error:?}");
+    router.stop();
+    // The copy is mended where the store itself is of our format.
+    start(config(dir.path(), 1), Shards::new()).unwrap().stop();
+    examine().unwrap();
+    assert!(!dir.path().join("probe-of-successor").exists());
+    fs::create_dir(dir.path().join("probe-of-successor")).unwrap();
+    let error = examine().expect_err("nothing can be written there");
+    assert!(matches!(error, StartError::Unusable { .. }), "{error:?}");
+}
+
+#[test]
 fn a_store_of_another_format_is_named() {
     let dir = tempfile::tempdir().unwrap();
     start(config(dir.path(), 1), Shards::new()).unwrap().stop();

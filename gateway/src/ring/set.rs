@@ -428,7 +428,7 @@ impl Ring for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         // The kernel may still read a send that is in flight while the rings are torn down: its memory is leaked
-        // rather than freed under it. This happens once, when the process ends.
+        // rather than freed under it. This happens once, when the process ends, or has drained for a successor.
         self.sending.drain().for_each(|(_, bytes)| std::mem::forget(bytes));
     }
 }

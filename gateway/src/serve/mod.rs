@@ -7,6 +7,7 @@ mod manager;
 mod memory;
 mod metrics;
 mod running;
+mod signals;
 mod takeover;
 mod watch;
 
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use roost_gateway::{
     auth::{Keys, OperatorToken},
     capacity::Machine,
@@ -40,16 +41,18 @@ use inquiries::Inquiries;
 use manager::Manager;
 use memory::Memory;
 use metrics::{Density, Sources};
+use running::News;
 pub use running::Running;
-use running::{News, watch_signals};
-use takeover::{Door, Predecessor, Sockets};
+pub use signals::Watched;
+use takeover::{Door, Sockets};
 use watch::Watch;
 
-/// Starts everything; when it returns, clients are served.
+/// Starts everything; when it returns, clients are served. `kept` are the sockets of an earlier start in this process, which
+/// another process was to take over and did not.
 ///
 /// # Errors
 /// Something an operator has to put right: an address, a folder, a key, the kernel's io_uring.
-pub fn start(config: &Config) -> Result<Running> {
+pub fn start(config: &Config, signals: &Watched, kept: Option<Sockets>) -> Result<Running> {
     let public = config.public_url.as_deref().map(WebSocketAddress::public).transpose();
     let public = public.map_err(|why| anyhow!("public_url: {why}"))?;
     fs::create_dir_all(&config.data)
@@ -57,29 +60,26 @@ pub fn start(config: &Config) -> Result<Running> {
     let keys = Keys::load(&config.data, config.jwt_key_file.as_deref())?;
     let operator = OperatorToken::load(&config.data, config.operator_token_file.as_deref())?;
     let manager = Manager::from_environment();
-    let (sockets, predecessor) = listen::open(config)?;
+    let again = kept.is_some();
+    let (sockets, mut predecessor) = kept.map_or_else(|| listen::open(config), |kept| Ok((kept, None)))?;
     let ws = sockets.ws[0].local_addr()?;
     let websocket = public.unwrap_or(WebSocketAddress::Bound(ws));
     let listeners = listen::for_shards(&sockets.ws, config.shards)?;
     let http_listener = sockets.http.try_clone()?;
 
     let (mailboxes, receivers) = mailboxes(config.shards).context("a mailbox cannot be made")?;
-    let after = predecessor.is_some();
-    let config = &match predecessor {
-        Some(predecessor) => {
-            // All that can be tried is tried while the running gateway still serves.
-            Uring::open(listeners[0].try_clone()?, receivers[0].wake_descriptor()?, config.ring_places)
-                .context(NO_RING)?;
-            succeed(config, predecessor, &manager)?
-        }
-        None => config.clone(),
-    };
+    if let Some(predecessor) = &mut predecessor {
+        try_out(config, &listeners[0], &receivers[0])?;
+        predecessor.take(config.backend == BackendKind::Router, &manager)?;
+    }
+    let after = again || predecessor.is_some();
+    let config = &if after { recounted(config) } else { config.clone() };
     tracing::info!("{}", config.capacity);
     // Answers to calls over HTTP go by the number after the last shard's.
     let waiting = Waiting::new(0, config.shards);
     let outlet = Mailboxes { shards: mailboxes.clone(), calls: Arc::clone(&waiting) };
     let behind = config.backend == BackendKind::Router;
-    let router = behind.then(|| start_router(config, &Arc::new(outlet), after)).transpose()?;
+    let router = behind.then(|| start_router(config, &Arc::new(outlet), after, &manager)).transpose()?;
     warn_of_claims(config, ws);
     let (sender, news) = mpsc::channel();
     let tokens = Arc::<TokensRefused>::default();
@@ -111,7 +111,10 @@ pub fn start(config: &Config) -> Result<Running> {
     let http = http::start(http_config(config, websocket), http_listener, services)
         .context("the HTTP service cannot be started")?;
     let door = open_door(config, sockets, sender.clone());
-    watch_signals(sender)?;
+    signals.tell(sender)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.release();
+    }
     let watch = (!config.always_admit)
         .then(|| Watch::new(&config.system_root, density.shards.clone(), Arc::clone(&fleet.shared)));
     Ok(Running {
@@ -125,6 +128,7 @@ pub fn start(config: &Config) -> Result<Running> {
         router,
         news,
         manager,
+        signals: signals.clone(),
         door,
     })
 }
@@ -143,12 +147,19 @@ fn mailboxes(count: u16) -> std::io::Result<Ends> {
     Ok(all.into_iter().unzip())
 }
 
-/// Takes over from the gateway that runs; the configuration as it is on the machine without it.
-fn succeed(config: &Config, predecessor: Predecessor, manager: &Manager) -> Result<Config> {
-    predecessor.take(config.backend == BackendKind::Router, manager)?;
-    // What the old process held is free only now.
+/// All that can be tried while the running gateway still serves: a ring, and what can be told of the store without opening it.
+fn try_out(config: &Config, listener: &TcpListener, mailbox: &Receiver<Effect>) -> Result<()> {
+    Uring::open(listener.try_clone()?, mailbox.wake_descriptor()?, config.ring_places).context(NO_RING)?;
+    if config.backend == BackendKind::Router {
+        roost_router::store::examine(&router_config(config).data)?;
+    }
+    Ok(())
+}
+
+/// The configuration as it is now that another process, or an earlier start in this one, holds nothing any more.
+fn recounted(config: &Config) -> Config {
     let files_max = rlimit::Resource::NOFILE.get().map_or(1_024, |(soft, _)| soft);
-    Ok(config.recounted(&Machine::read(files_max)))
+    config.recounted(&Machine::read(files_max))
 }
 
 fn accounts(router: &Router) -> Arc<dyn Accounts> {
@@ -182,15 +193,37 @@ fn open_door(config: &Config, sockets: Sockets, news: mpsc::Sender<News>) -> Opt
 const _: () =
     assert!(limits::GROUP_MEMBERS_CEILING as usize == roost_router::limits::GROUP_MEMBERS_CONFIG_MAX);
 
-/// `after` another process that has just closed the store: the kernel may take a moment to unlock it.
-fn start_router(config: &Config, outlet: &Arc<Mailboxes>, after: bool) -> Result<Router> {
+/// `after` another process that has just closed the store: the kernel may take a moment to unlock it. A large store takes a while
+/// to open, and the service manager is told so meanwhile.
+fn start_router(config: &Config, outlet: &Arc<Mailboxes>, after: bool, manager: &Manager) -> Result<Router> {
+    let told_every = Duration::from_millis(limits::MANAGER_TOLD_MS);
+    let begun = Instant::now();
+    let (sender, started) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || sender.send(open_router(config, outlet, after)));
+        loop {
+            if begun.elapsed() < Duration::from_secs(limits::STORE_OPENING_S_MAX) {
+                manager.busy("opening the store");
+            }
+            match started.recv_timeout(told_every) {
+                Ok(started) => return Ok(started?),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    bail!("the thread that opens the store panicked; this is a defect")
+                }
+            }
+        }
+    })
+}
+
+fn open_router(config: &Config, outlet: &Arc<Mailboxes>, after: bool) -> Result<Router, StartError> {
     let deadline = Instant::now() + Duration::from_secs(limits::ADDRESS_S_MAX);
     loop {
         match roost_router::start(router_config(config), Arc::clone(outlet) as Arc<dyn Outlet>) {
             Err(StartError::Locked { .. }) if after && Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(limits::ADDRESS_RETRY_MS));
             }
-            started => return Ok(started?),
+            started => return started,
         }
     }
 }

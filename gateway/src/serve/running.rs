@@ -2,9 +2,8 @@
 
 use std::{
     net::SocketAddr,
-    process,
     sync::{Arc, atomic::Ordering, mpsc},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -12,15 +11,12 @@ use anyhow::{Result, anyhow};
 use roost_gateway::{http::HttpService, limits, mailbox::Sender, shard::Shared};
 use roost_proto::tier::Effect;
 use roost_router::Router;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 
 use super::{
     manager::{Manager, Pulse},
     metrics::Density,
-    takeover::{Door, Successor},
+    signals::Watched,
+    takeover::{Door, Sockets, Successor},
     watch::Watch,
 };
 
@@ -37,6 +33,7 @@ pub struct Running {
     pub(super) router: Option<Router>,
     pub(super) news: mpsc::Receiver<News>,
     pub(super) manager: Manager,
+    pub(super) signals: Watched,
     pub(super) door: Option<Door>,
 }
 
@@ -44,33 +41,10 @@ pub struct Running {
 pub enum News {
     /// SIGTERM or SIGINT.
     Signal,
-    /// Another process has our listeners and waits for the store.
+    /// Another process has our listeners too and waits for the store.
     TakenOver(Successor),
     /// A shard's thread ended.
     ShardEnded(u16, std::io::Result<()>),
-}
-
-/// Tells of SIGTERM and SIGINT; the second ends the process.
-///
-/// # Errors
-/// The thread cannot be started.
-pub fn watch_signals(news: mpsc::Sender<News>) -> Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let watch = move || {
-        for times in signals.forever().scan(0, |times, _| {
-            *times += 1;
-            Some(*times)
-        }) {
-            if times > 1 {
-                eprintln!("roost-gateway: a second signal came while draining; exiting at once");
-                process::exit(1);
-            }
-            // The main thread ends when it does not listen any more.
-            let _ = news.send(News::Signal);
-        }
-    };
-    thread::Builder::new().name("roost-signals".to_owned()).spawn(watch)?;
-    Ok(())
 }
 
 impl Running {
@@ -85,11 +59,12 @@ impl Running {
         self.http.address()
     }
 
-    /// Serves until a signal or a successor comes, then drains.
+    /// Serves until a signal or a successor comes, then drains. The sockets come back where the successor ended before it
+    /// served: they are to be served again.
     ///
     /// # Errors
     /// A shard failed.
-    pub fn wait(mut self) -> Result<()> {
+    pub fn wait(mut self) -> Result<Option<Sockets>> {
         self.manager.ready(&format!("serves ws={} http={}", self.ws, self.http.address()));
         let (failed, successor) = match self.next_news() {
             News::ShardEnded(number, result) => (Some(shard_failure(number, result)), None),
@@ -97,15 +72,11 @@ impl Running {
             News::Signal => (None, None),
         };
         let ended = usize::from(failed.is_some());
-        let left = self.drain(successor, ended);
-        match (failed, left) {
-            (Some(error), _) => Err(error),
-            (None, 0) => Ok(()),
-            (None, left) => {
-                tracing::warn!("{left} connections were still open when the time for draining was up");
-                Ok(())
-            }
+        let (left, sockets) = self.drain(successor, ended);
+        if left > 0 && failed.is_none() {
+            tracing::warn!("{left} connections were still open when the time for draining was up");
         }
+        failed.map_or(Ok(sockets), Err)
     }
 
     /// Waits for news; meanwhile looks at the machine, and feeds the watchdog while the shards are alive.
@@ -139,8 +110,9 @@ impl Running {
         }
     }
 
-    /// Sends everybody away and stops; returns how many connections had to be cut. `ended` shards have told of their end.
-    fn drain(self, mut successor: Option<Successor>, ended: usize) -> u64 {
+    /// Sends everybody away and stops; returns how many connections had to be cut, and the sockets where the successor did not
+    /// get to serve them. `ended` shards have told of their end.
+    fn drain(self, mut successor: Option<Successor>, ended: usize) -> (u64, Option<Sockets>) {
         tracing::info!("draining: no new connections; {} are sent away", self.connections());
         self.manager.stopping();
         self.door.as_ref().inspect(|door| door.close());
@@ -162,10 +134,8 @@ impl Running {
         if let Some(router) = self.router {
             router.stop();
         }
-        if let Some(successor) = successor {
-            successor.release();
-        }
-        left
+        let sockets = successor.and_then(|successor| successor.release(&self.manager, &self.signals));
+        (left, sockets)
     }
 
     /// Waits until all shards have ended, or the time for draining is up.

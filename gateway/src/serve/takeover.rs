@@ -2,7 +2,8 @@
 //! `SCM_RIGHTS`, `unix(7)`. docs/decisions/0024-takeover.md says in which order, and what happens when one of them fails.
 //!
 //! The old one says a line and then sends its sockets, a byte with each; `go` from the new one begins the drain, and is
-//! answered with `going`; `done` follows when the store is closed.
+//! answered with `going`; `done` follows when the store is closed, and `serving` from the new one is the end. Where the new
+//! one is gone before it has said so, the old one, which has the sockets still, serves again.
 
 use std::{
     fs::{self, File, Permissions},
@@ -33,11 +34,12 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg, sockopt,
 };
 
-use super::{manager::Manager, running::News};
+use super::{manager::Manager, running::News, signals::Watched};
 
 const NAME: &str = "takeover.sock";
 /// What an old gateway greets with; another number stands for another order of things.
-const GREETING: &str = "roost-takeover 1";
+const GREETING: &str = "roost-takeover 2";
+const SERVING: &str = "serving";
 const WEBSOCKET: u8 = b'w';
 const HTTP: u8 = b'h';
 
@@ -75,7 +77,7 @@ impl Door {
         let open = Arc::new(AtomicBool::new(true));
         let door = Self { path: path.clone(), open: Arc::clone(&open) };
         let watched = Self { path, open };
-        let watch = move || watched.watch(&listener, &sockets, drain_s, &news);
+        let watch = move || watched.watch(&listener, sockets, drain_s, &news);
         thread::Builder::new().name("roost-takeover".to_owned()).spawn(watch)?;
         Ok(door)
     }
@@ -88,18 +90,18 @@ impl Door {
         }
     }
 
-    fn watch(&self, listener: &UnixListener, sockets: &Sockets, drain_s: u64, news: &mpsc::Sender<News>) {
+    fn watch(&self, listener: &UnixListener, sockets: Sockets, drain_s: u64, news: &mpsc::Sender<News>) {
         for stream in listener.incoming() {
             if stream.is_err() {
                 // No descriptor or no memory: asking again at once is no use.
                 thread::sleep(Duration::from_secs(limits::TICK_S));
             }
-            let handed = stream.and_then(|stream| self.hand_over(stream, sockets, drain_s));
+            let handed = stream.and_then(|stream| self.hand_over(stream, &sockets, drain_s));
             match handed {
-                Ok(successor) => {
+                Ok(stream) => {
                     tracing::info!("another process takes over");
                     // The main thread ends when it does not listen any more.
-                    let _ = news.send(News::TakenOver(successor));
+                    let _ = news.send(News::TakenOver(Successor { stream, sockets }));
                     return;
                 }
                 Err(error) => tracing::warn!("nobody took over: {error}; we go on"),
@@ -111,7 +113,7 @@ impl Door {
     }
 
     /// Gives the sockets to who asks, and closes the door when they say that they take them.
-    fn hand_over(&self, mut stream: UnixStream, sockets: &Sockets, drain_s: u64) -> io::Result<Successor> {
+    fn hand_over(&self, mut stream: UnixStream, sockets: &Sockets, drain_s: u64) -> io::Result<UnixStream> {
         own(&stream)?;
         bound(&stream, Duration::from_secs(limits::TAKEOVER_ANSWER_S))?;
         // In one piece, so that nobody reads half of it.
@@ -130,19 +132,45 @@ impl Door {
         }
         self.close();
         stream.write_all(b"going\n")?;
-        Ok(Successor(stream))
+        Ok(stream)
     }
 }
 
 /// A process that has our sockets and waits for our store.
-pub struct Successor(UnixStream);
+pub struct Successor {
+    stream: UnixStream,
+    /// Kept until it serves.
+    sockets: Sockets,
+}
 
 impl Successor {
-    /// The store is closed.
-    pub fn release(mut self) {
-        if let Err(error) = self.0.write_all(b"done\n") {
-            tracing::warn!("the process that took over is gone ({error}): start another");
+    /// The store is closed. Waits until the other serves; the sockets come back where it is gone before, unless a signal told
+    /// this process to end.
+    pub fn release(mut self, manager: &Manager, signals: &Watched) -> Option<Sockets> {
+        // Without a store it may have said that it serves long ago, and be deaf by now: its word is still there to be read.
+        let _ = self.stream.write_all(b"done\n");
+        let patience = Duration::from_secs(limits::STORE_OPENING_S_MAX + limits::TAKEOVER_ANSWER_S);
+        let (begun, told_every) = (Instant::now(), Duration::from_millis(limits::MANAGER_TOLD_MS));
+        let mut said = bound(&self.stream, told_every);
+        while said.is_ok() && !signals.came() {
+            manager.busy("closed the store; waiting until the process that takes over serves");
+            match line(&mut self.stream) {
+                Ok(word) if word == SERVING => return None,
+                Ok(word) => said = Err(io::Error::other(format!("it said {word:?}"))),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => said = Err(error),
+                // What it holds may be the store: it cannot be opened beside it.
+                Err(_) if begun.elapsed() > patience => {
+                    tracing::warn!(
+                        "the process that takes over has not said that it serves; we end: look at it"
+                    );
+                    return None;
+                }
+                Err(_) => {}
+            }
         }
+        let error = said.err().filter(|_| !signals.came())?;
+        tracing::warn!("the process that took over is gone before it served ({error}): we serve again");
+        Some(self.sockets)
     }
 }
 
@@ -186,7 +214,7 @@ impl Predecessor {
     ///
     /// # Errors
     /// It went away before it had answered, or is not done long after its time.
-    pub fn take(mut self, store: bool, manager: &Manager) -> Result<()> {
+    pub fn take(&mut self, store: bool, manager: &Manager) -> Result<()> {
         self.stream.write_all(b"go\n").context("the running gateway is gone")?;
         let said = line(&mut self.stream).context("the running gateway is gone")?;
         if said != "going" {
@@ -210,6 +238,12 @@ impl Predecessor {
             "the old gateway has not closed its store within {} s: kill it and start again",
             patience.as_secs()
         )
+    }
+
+    /// Clients are served: the old gateway need not wait any more.
+    pub fn release(mut self) {
+        // It was killed, or has lost its patience: nobody is left to hear of it.
+        let _ = self.stream.write_all(format!("{SERVING}\n").as_bytes());
     }
 }
 

@@ -1,9 +1,10 @@
 //! A second process takes over the listening sockets while clients come all the time.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -161,7 +162,7 @@ fn who_asks_and_does_not_take_over_changes_nothing() {
                   print(socket.recv_fds(s, 200, 3))";
     let ran = Command::new("python3").args(["-c", script]).arg(&socket).output().expect("python3 is there");
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(ran.status.success() && said.contains("roost-takeover 1 ws=2"), "{ran:?}");
+    assert!(ran.status.success() && said.contains("roost-takeover 2 ws=2"), "{ran:?}");
     alice.say(BOB, b"1", b"still here").expect("sent");
     let mode = std::os::unix::fs::PermissionsExt::mode(&socket.metadata().expect("a socket").permissions());
     assert_eq!(mode & 0o777, 0o600);
@@ -184,6 +185,118 @@ fn who_asks_and_does_not_take_over_changes_nothing() {
     let mut old = gateway.take_over().expect("a good one takes over");
     assert_eq!(old.wait().expect("it ends").code(), Some(0));
     assert!(!gateway.said().expect("a log").contains("defect"));
+}
+
+/// Takes over up to a line that the old one says, tells the test, and waits until its stdin is closed; then it is gone.
+const GONE_AFTER: &str = "
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(60)
+s.connect(sys.argv[1])
+while b'\\n' not in s.recv(1):
+    pass
+kept = [socket.recv_fds(s, 1, 1) for _ in range(3)]
+s.sendall(b'go\\n')
+heard = b''
+while not heard.endswith(sys.argv[2].encode() + b'\\n'):
+    heard += s.recv(1)
+print('heard', flush=True)
+sys.stdin.read()
+";
+
+/// A process that has said `go`, has heard this line, and will go when it is dropped.
+struct Failing(std::process::Child);
+
+impl Failing {
+    fn until(gateway: &Gateway, line: &str) -> Self {
+        let mut child = Command::new("python3")
+            .args(["-c", GONE_AFTER])
+            .arg(gateway.data().join("takeover.sock"))
+            .arg(line)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there");
+        let mut heard = [0; 6];
+        child.stdout.as_mut().expect("piped").read_exact(&mut heard).expect("it hears the line");
+        assert_eq!(&heard, b"heard\n");
+        Self(child)
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().expect("it ends").success());
+    }
+}
+
+#[test]
+fn a_gateway_serves_again_when_the_process_that_was_to_take_over_is_gone_before_it_serves() {
+    let mut gateway = Gateway::start(&["--auth", "none", "--shards", "2"]).expect("the gateway starts");
+    let pid = gateway.pid();
+    drop(session(&gateway, BOB));
+    for (round, line) in ["going", "done"].into_iter().enumerate() {
+        let mut alice = session(&gateway, ALICE);
+        alice.say(BOB, &[round as u8], b"accepted").expect("sent");
+        let failing = Failing::until(&gateway, line);
+        // Sessions are told to go, as in any takeover.
+        assert!(matches!(alice.receive().expect("a goodbye").body, Some(server_frame::Body::GoAway(_))));
+        drop(failing);
+        // Whoever comes meanwhile waits in the queue of the socket.
+        drop(session(&gateway, ALICE));
+        assert_eq!(gateway.request("GET", "/readyz", "").expect("answered").0, 200);
+        let said = gateway.said().expect("a log");
+        assert_eq!(said.matches("is gone before it served").count(), round + 1, "{said}");
+    }
+    let mut bob = session(&gateway, BOB);
+    for _ in 0..2 {
+        assert_eq!(bob.message().expect("delivered").1.payload, b"accepted"[..]);
+    }
+    drop(bob);
+    let mut old = gateway.take_over().expect("a good one takes over");
+    assert_eq!(old.wait().expect("it ends").code(), Some(0));
+    assert_ne!(gateway.pid(), pid);
+    drop(session(&gateway, ALICE));
+    assert!(!gateway.said().expect("a log").contains("defect"));
+}
+
+#[test]
+fn what_can_be_told_of_a_store_is_told_before_the_old_process_ends_and_damage_by_both() {
+    let mut gateway = Gateway::start(&["--auth", "none", "--shards", "2"]).expect("the gateway starts");
+    let (ws, store) = (gateway.ws.to_string(), gateway.data().join("store"));
+    drop(session(&gateway, BOB));
+    let mut alice = session(&gateway, ALICE);
+    let ours = fs::read(store.join("format")).expect("a copy of the format's number");
+    fs::write(store.join("format"), "99\n").expect("written");
+    assert!(refused(&gateway, &ws, "2").contains("has format 99"));
+    fs::write(store.join("format"), ours).expect("written");
+    alice.say(BOB, b"1", b"still here").expect("sent");
+    // Damage shows only when the store is opened; then neither of them can.
+    let damage = store.join("99.jnl");
+    fs::create_dir(&damage).expect("made");
+    assert!(refused(&gateway, &ws, "2").contains("is damaged"));
+    assert_eq!(gateway.wait().expect("it ends").code(), Some(2));
+    let said = gateway.said().expect("a log");
+    assert!(said.contains("is gone before it served") && said.contains("is damaged"), "{said}");
+    // What was accepted is there.
+    fs::remove_dir(damage).expect("removed");
+    gateway.restart().expect("it starts");
+    let mut bob = session(&gateway, BOB);
+    assert_eq!(bob.message().expect("delivered").1.payload, b"still here"[..]);
+}
+
+#[test]
+fn a_gateway_that_was_told_to_end_does_not_serve_again() {
+    let mut gateway = Gateway::start(&["--auth", "none", "--shards", "2"]).expect("the gateway starts");
+    let failing = Failing::until(&gateway, "done");
+    gateway.signal("TERM").expect("signalled");
+    assert_eq!(gateway.wait().expect("it ends").code(), Some(0));
+    drop(failing);
+    assert!(!gateway.said().expect("a log").contains("serve again"));
+    // The store opens again.
+    gateway.restart().expect("it starts");
+    drop(session(&gateway, ALICE));
 }
 
 #[test]

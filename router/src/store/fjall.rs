@@ -18,8 +18,10 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-/// What must fit on the disk before a failed store is opened again.
+/// What must fit on the disk before a failed store is opened again, or one of another process is taken over.
 const PROBE_BYTES: usize = 1024 * 1024;
+/// The format's number once more, for [`examine`]: the record in the store can be read only by who has it open.
+const FORMAT_COPY: &str = "format";
 
 /// A fjall database in a folder.
 pub struct FjallStore {
@@ -45,6 +47,7 @@ impl FjallStore {
         fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
         let open = Open::at(path)?;
         let partitions = open.format(path, partitions)?;
+        copy_format(path);
         Ok(Self { path: path.to_path_buf(), partitions, open: RwLock::new(Some(open)) })
     }
 
@@ -209,7 +212,7 @@ impl Store for FjallStore {
         if open.as_ref().is_some_and(|open| !open.failed.load(std::sync::atomic::Ordering::Acquire)) {
             return Ok(());
         }
-        probe(&self.path).map_err(|error| StoreError::new("find room on its disk", error))?;
+        probe(&self.path, "probe").map_err(|error| StoreError::new("find room on its disk", error))?;
         // The old database holds the lock until it is dropped.
         *open = None;
         *open = Some(Open::at(&self.path).map_err(|error| StoreError::new("open anew", error))?);
@@ -217,14 +220,43 @@ impl Store for FjallStore {
     }
 }
 
-fn probe(folder: &Path) -> std::io::Result<()> {
-    let path = folder.join("probe");
+fn probe(folder: &Path, name: &str) -> std::io::Result<()> {
+    let path = folder.join(name);
     let result = File::create(&path).and_then(|mut file| {
         file.write_all(&vec![0x5A; PROBE_BYTES])?;
         file.sync_all()
     });
     let removed = fs::remove_file(&path);
     result.and(removed)
+}
+
+/// Looks at a store that another process has open, before it is asked to close it: whether the store is of our format, and whether
+/// this user can write in its folder, of which there has to be room for a mebibyte. What is damaged shows only when it is opened.
+///
+/// # Errors
+/// `UnknownFormat` or `Unusable`; see [`StartError`].
+pub fn examine(path: &Path) -> Result<(), StartError> {
+    let failed = |error: std::io::Error| unusable(path, &error);
+    fs::create_dir_all(path).map_err(failed)?;
+    // A store of before there was a copy has none.
+    let copy = fs::read_to_string(path.join(FORMAT_COPY)).unwrap_or_default();
+    if let Some(found) = copy.trim_end().parse().ok().filter(|found| *found != FORMAT) {
+        return Err(StartError::UnknownFormat { path: path.to_path_buf(), found, known: FORMAT });
+    }
+    match File::options().read(true).write(true).open(path.join(journal::LOCK)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // A name of its own: the process that has the store open may be looking for room as well.
+    probe(path, "probe-of-successor").map_err(failed)
+}
+
+/// Where it cannot be written, nobody who looks is told the format before they open the store.
+fn copy_format(path: &Path) {
+    let (path, text) = (path.join(FORMAT_COPY), format!("{FORMAT}\n"));
+    if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+        let _ = fs::write(path, text);
+    }
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> StartError {

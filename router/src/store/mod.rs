@@ -5,7 +5,10 @@ mod fjall;
 mod journal;
 mod memory;
 
-pub use self::{fjall::FjallStore, memory::MemoryStore};
+pub use self::{
+    fjall::{FjallStore, examine},
+    memory::MemoryStore,
+};
 
 use crate::{
     error::StoreError,

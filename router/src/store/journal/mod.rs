@@ -14,7 +14,7 @@ use std::{
 };
 
 /// fjall's lock, held by whoever has the store open.
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 const LOCK_TRIES_MAX: usize = 3;
 const LOCK_WAIT: Duration = Duration::from_millis(100);
 /// `torn-<number>-<journal>-<offset>`: the bytes that stood at this offset of this journal.
