@@ -123,10 +123,7 @@ impl Door {
             send(&stream, WEBSOCKET, listener)?;
         }
         send(&stream, HTTP, &sockets.http)?;
-        let said = line(&mut stream).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::other("who asked went away without an answer"),
-            _ => error,
-        })?;
+        let said = line(&mut stream)?;
         if said != "go" {
             return Err(io::Error::other(format!("it said {said:?}")));
         }
@@ -283,7 +280,10 @@ fn line(stream: &mut UnixStream) -> io::Result<String> {
     let mut said = Vec::new();
     let mut byte = [0];
     while said.len() < limits::TAKEOVER_LINE_BYTES_MAX {
-        stream.read_exact(&mut byte)?;
+        stream.read_exact(&mut byte).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other("it went away without a word"),
+            _ => error,
+        })?;
         if byte[0] == b'\n' {
             return Ok(String::from_utf8_lossy(&said).into_owned());
         }

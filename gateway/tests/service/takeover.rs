@@ -204,12 +204,12 @@ print('heard', flush=True)
 sys.stdin.read()
 ";
 
-/// A process that has said `go`, has heard this line, and will go when it is dropped.
+/// A process that says `go`, goes on until it hears a line, and is gone when it is dropped.
 struct Failing(std::process::Child);
 
 impl Failing {
     fn until(gateway: &Gateway, line: &str) -> Self {
-        let mut child = Command::new("python3")
+        let child = Command::new("python3")
             .args(["-c", GONE_AFTER])
             .arg(gateway.data().join("takeover.sock"))
             .arg(line)
@@ -217,10 +217,13 @@ impl Failing {
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3 is there");
-        let mut heard = [0; 6];
-        child.stdout.as_mut().expect("piped").read_exact(&mut heard).expect("it hears the line");
-        assert_eq!(&heard, b"heard\n");
         Self(child)
+    }
+
+    fn has_heard(&mut self) {
+        let mut heard = [0; 6];
+        self.0.stdout.as_mut().expect("piped").read_exact(&mut heard).expect("it hears the line");
+        assert_eq!(&heard, b"heard\n");
     }
 }
 
@@ -239,9 +242,11 @@ fn a_gateway_serves_again_when_the_process_that_was_to_take_over_is_gone_before_
     for (round, line) in ["going", "done"].into_iter().enumerate() {
         let mut alice = session(&gateway, ALICE);
         alice.say(BOB, &[round as u8], b"accepted").expect("sent");
-        let failing = Failing::until(&gateway, line);
+        let mut failing = Failing::until(&gateway, line);
         // Sessions are told to go, as in any takeover.
         assert!(matches!(alice.receive().expect("a goodbye").body, Some(server_frame::Body::GoAway(_))));
+        drop(alice);
+        failing.has_heard();
         drop(failing);
         // Whoever comes meanwhile waits in the queue of the socket.
         drop(session(&gateway, ALICE));
@@ -272,6 +277,7 @@ fn what_can_be_told_of_a_store_is_told_before_the_old_process_ends_and_damage_by
     assert!(refused(&gateway, &ws, "2").contains("has format 99"));
     fs::write(store.join("format"), ours).expect("written");
     alice.say(BOB, b"1", b"still here").expect("sent");
+    drop(alice);
     // Damage shows only when the store is opened; then neither of them can.
     let damage = store.join("99.jnl");
     fs::create_dir(&damage).expect("made");
@@ -289,7 +295,8 @@ fn what_can_be_told_of_a_store_is_told_before_the_old_process_ends_and_damage_by
 #[test]
 fn a_gateway_that_was_told_to_end_does_not_serve_again() {
     let mut gateway = Gateway::start(&["--auth", "none", "--shards", "2"]).expect("the gateway starts");
-    let failing = Failing::until(&gateway, "done");
+    let mut failing = Failing::until(&gateway, "done");
+    failing.has_heard();
     gateway.signal("TERM").expect("signalled");
     assert_eq!(gateway.wait().expect("it ends").code(), Some(0));
     drop(failing);
