@@ -131,13 +131,19 @@ pub const OUTBOXES_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 pub const ASSEMBLY_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 /// Slots a turn looks at for large partial messages while these take more than half of [`ASSEMBLY_BYTES_MAX`]. More: the next turn goes on.
 pub const RELIEF_SLOTS_PER_TURN_MAX: u32 = 128;
-/// Bytes of a partial message for which nobody is closed.
+/// Milliseconds between two such turns while nothing else happens.
+pub const RELIEF_RETRY_MS: u64 = 10;
+/// Bytes of a partial message, or of input of a paused connection, for which nobody is closed, unless there is little room for some
+/// seconds: see [`RELIEF_ROUNDS_MAX`].
 pub const RELIEF_SPARED_BYTES: usize = 16 * 1_024;
 /// The same of a request's head: who behaves sends it whole.
 pub const RELIEF_SPARED_HEAD_BYTES: usize = 1_024;
 /// Seconds without a byte after which a session that holds more of a message is closed, while partial messages take more than half of
 /// [`ASSEMBLY_BYTES_MAX`]. From three quarters on nobody is waited for.
 pub const RELIEF_SILENT_S: u16 = 2;
+/// Looks through the slab, one in a tick at most, that end with more than three quarters taken: from the second on, every two of them
+/// halve what is spared, for the silent first. More: nothing is left to be halved.
+pub const RELIEF_ROUNDS_MAX: u8 = 2 * RELIEF_SPARED_BYTES.ilog2() as u8 + 1;
 /// A buffer larger than this is given back to the allocator after use instead of being kept for the next connection.
 /// Larger: its memory is freed.
 pub const KEPT_BUFFER_BYTES_MAX: usize = 16 * 1_024;

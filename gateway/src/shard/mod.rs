@@ -60,6 +60,7 @@ pub use inquiry::{Answer, Desk, Found, Inquiry};
 use outboxes::Outboxes;
 use probe::Probe;
 use proxied::Clients;
+use relief::Relief;
 use slot::{ADMITTED, DIRTY, ENDED, FAILED, PAUSED, SENDING, Slot, UNPROXIED};
 pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
 use trace::Step;
@@ -135,8 +136,7 @@ pub struct Shard<R> {
     /// Occupied slots that are not [`ADMITTED`].
     refusing: u32,
     handshakes: UnderWay,
-    /// The next slot that is looked at when partial input takes too much.
-    relieved: u32,
+    relief: Relief,
     /// Once the process drains.
     drain: Option<Drain>,
     assembly_bytes: usize,
@@ -180,7 +180,7 @@ impl<R: Ring> Shard<R> {
             accept_failed: None,
             refusing: 0,
             handshakes: UnderWay::default(),
-            relieved: 0,
+            relief: Relief::default(),
             drain: None,
             assembly_bytes: 0,
             backlog: Backlog::default(),
@@ -292,11 +292,12 @@ impl<R: Ring> Shard<R> {
         let sleep = self.company.due_in(age.as_millis() as u64).map_or(sweep, |due| due.min(sweep));
         let sleep =
             self.drain.as_ref().and_then(|drain| drain.due_in(age)).map_or(sleep, |due| due.min(sleep));
-        if self.backlog.is_empty() {
-            sleep
-        } else {
-            sleep.min(Duration::from_millis(limits::BACKLOG_RETRY_MS))
-        }
+        let most_ms = match (self.backlog.is_empty(), self.is_pressed()) {
+            (false, _) => limits::BACKLOG_RETRY_MS,
+            (true, true) => limits::RELIEF_RETRY_MS,
+            (true, false) => return sleep,
+        };
+        sleep.min(Duration::from_millis(most_ms))
     }
 
     fn dispatch(&mut self, completion: Completion) {

@@ -1,49 +1,99 @@
 //! Room for partial messages while many hold on to theirs.
 //!
-//! A message that is not whole takes memory of the shard's bound ([`crate::conn::Rules::assembly_bytes_max`]). Those who send all but the
-//! last byte could take all of it, and every other client whose message comes in two pieces would be closed. So connections that hold
-//! much are closed before that: first those that have sent nothing for a while, then any.
+//! A message that is not whole takes memory of the shard's bound ([`crate::conn::Rules::assembly_bytes_max`]), and so does input of
+//! paused connections (`parked.rs`). Those who send all but the last byte could take all of it, and every other client whose message
+//! comes in two pieces would be closed. So connections that hold much are closed before that: first those that have sent nothing for a
+//! while, then any. Thousands who hold little each do the same harm: where little room is left for some seconds, those who hold half of
+//! what was spared go, too, then a quarter, and so on, each time the silent before the others.
 
-use super::{Shard, slot::Life};
+use super::{
+    Shard,
+    slot::{Life, PARKED},
+};
 use crate::{
     conn::{Phase, SHORT_OF_MEMORY, close_code},
     limits,
     ring::Ring,
+    timers::Tick,
 };
 
+/// Where the next turn goes on, and how long there has been little room.
+#[derive(Default)]
+pub(super) struct Relief {
+    next: u32,
+    /// Looks through the slab, one in a tick at most, that ended with little room.
+    rounds: u8,
+    /// When the last of them ended.
+    ended: Tick,
+}
+
+impl Relief {
+    /// The part of what is spared otherwise that is spared now, as a power of a half.
+    fn halvings(&self) -> u8 {
+        self.rounds / 2
+    }
+
+    /// Whether nothing must have come of a connection for a while, also where little room is left.
+    fn is_patient(&self) -> bool {
+        self.rounds > 0 && self.rounds.is_multiple_of(2)
+    }
+
+    fn round_ends(&mut self, now: Tick) {
+        if self.ended != now {
+            self.ended = now;
+            self.rounds = (self.rounds + 1).min(limits::RELIEF_ROUNDS_MAX);
+        }
+    }
+}
+
 impl<R: Ring> Shard<R> {
+    /// Whether partial input takes so much that somebody may have to go.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.assembly_bytes > self.parts.rules.assembly_bytes_max / 2
+    }
+
     /// Looks at a slice of the slab where partial input takes much of its bound.
     pub(super) fn relieve(&mut self) {
-        let most = self.parts.rules.assembly_bytes_max;
-        if self.assembly_bytes <= most / 2 {
+        if !self.is_pressed() {
+            self.relief.rounds = 0;
             return;
         }
         let slots = self.slab.slots();
         for _ in 0..slots.min(limits::RELIEF_SLOTS_PER_TURN_MAX) {
-            let slot = if self.relieved >= slots { 0 } else { self.relieved };
-            self.relieved = slot + 1;
-            let patience_s = if self.assembly_bytes > most / 4 * 3 { 0 } else { limits::RELIEF_SILENT_S };
-            if self.slab.generation(slot).is_some() && self.hogs(slot, patience_s) {
+            let little_room = self.assembly_bytes > self.parts.rules.assembly_bytes_max / 4 * 3;
+            if self.relief.next >= slots {
+                self.relief.next = 0;
+                if little_room {
+                    self.relief.round_ends(self.now);
+                }
+            }
+            let slot = self.relief.next;
+            self.relief.next += 1;
+            let patient = !little_room || self.relief.is_patient();
+            if self.slab.generation(slot).is_some() && self.hogs(slot, patient) {
                 self.parts.stats.relieved.add(1);
                 self.say_close(slot, close_code::TRY_AGAIN_LATER, SHORT_OF_MEMORY);
             }
-            if self.assembly_bytes <= most / 2 {
+            if !self.is_pressed() {
                 return;
             }
         }
     }
 
-    /// Whether a connection holds much of a message or of a request's head, and nothing came of it for so long; of a head, since the
-    /// connection was accepted.
-    fn hogs(&self, slot: u32, patience_s: u16) -> bool {
+    /// Whether a connection holds much of a message or of a request's head, or of input that waits; of the patient, only where nothing
+    /// came of it for a while (of a head, since the connection was accepted).
+    fn hogs(&self, slot: u32, patient: bool) -> bool {
         let connection = &self.slab[slot];
         let spared = match connection.conn.phase() {
             Phase::Open => limits::RELIEF_SPARED_BYTES,
             Phase::Handshake | Phase::Refusing => limits::RELIEF_SPARED_HEAD_BYTES,
             Phase::Attaching | Phase::Closed => return false,
         };
+        let kept =
+            if connection.flags.has(PARKED) { self.parked.get(&slot).map_or(0, Vec::capacity) } else { 0 };
+        let patience_s = if patient { limits::RELIEF_SILENT_S } else { 0 };
         connection.life == Life::Live
-            && connection.conn.partial_bytes() >= spared
+            && connection.conn.partial_bytes() + kept >= (spared >> self.relief.halvings()).max(1)
             && self.now.since(connection.heard) >= patience_s
     }
 }

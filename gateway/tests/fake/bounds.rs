@@ -201,9 +201,9 @@ fn echoing(seed: u64, peers: usize, bounds: Bounds, test: impl FnOnce(Stage<'_>)
     on_stage(seed, peers, Setup { bounds, ..Setup::echo() }, test);
 }
 
-fn routed(seed: u64, peers: usize, bounds: Bounds, test: impl FnOnce(Stage<'_>)) {
+fn routed(seed: u64, peers: usize, setup: Setup, test: impl FnOnce(Stage<'_>)) {
     let backend = Backend::Router(Box::new(Anybody));
-    on_stage(seed, peers, Setup { backend, bounds, ..Setup::echo() }, |mut stage| {
+    on_stage(seed, peers, Setup { backend, ..setup }, |mut stage| {
         (0..peers).for_each(|index| stage.tell(index, Action::Frame(Box::new(welcome()))));
         stage.turns(SETTLED_TURNS);
         test(stage);
@@ -252,7 +252,7 @@ fn what_waits_for_one_session_is_bounded_and_it_is_ended_beyond() {
     const FRAME_BYTES: usize = EVENT_BYTES / 3 * 4;
     let most = limits::OUTBOX_BYTES_MAX + PAYLOAD_BYTES;
     for seed in 0..5 {
-        routed(seed, 2, Bounds::default(), |mut stage| {
+        routed(seed, 2, Setup::echo(), |mut stage| {
             stage.manners(HOG, Manners::TakesNothing);
             let (mut said, mut peak) = (0, 0);
             while stage.stats().lost.value() == 0 {
@@ -334,6 +334,92 @@ fn when_too_much_waits_for_all_those_it_waits_for_are_ended_until_there_is_room(
     }
 }
 
+/// Part of a message, of which more should follow.
+fn piece(opcode: Opcode, bytes: usize) -> Vec<u8> {
+    let mut piece = binary(&vec![1; bytes]);
+    piece[0] = opcode as u8;
+    piece
+}
+
+/// Lets seconds go by until somebody is closed for what it holds, with `meanwhile` in each.
+fn seconds_until_relieved(stage: &mut Stage<'_>, meanwhile: impl Fn(&mut Stage<'_>)) {
+    for _ in 0..60 {
+        if stage.stats().relieved.value() > 0 {
+            return;
+        }
+        meanwhile(stage);
+        stage.second();
+        stage.turns(2 * SETTLED_TURNS);
+    }
+    panic!("nobody is closed for what is held");
+}
+
+#[test]
+fn many_who_hold_little_of_a_message_are_closed_before_they_keep_others_out_for_long() {
+    const HOLDERS: usize = 6;
+    const REFUSED: usize = 7;
+    /// As many as would halve what is spared to less than they hold, did seconds not count.
+    const LOOKS: usize = 12;
+    const SLAB_TURNS: usize = 128;
+    for seed in 0..10 {
+        let talks = seed % 2 == 0;
+        let setup = Setup { assembly_bytes_max: 6_000, ..Setup::echo() };
+        on_stage(seed, REFUSED + 1, setup, |mut stage| {
+            let says = |stage: &Stage<'_>, index, bytes| stage.peer(index, |peer| peer.sends.extend(bytes));
+            (0..HOLDERS).for_each(|index| says(&stage, index, piece(Opcode::Binary, 900)));
+            // Who behaves has little of a message under way all the time.
+            says(&stage, HOLDERS, piece(Opcode::Binary, 50));
+            stage.turns(SETTLED_TURNS);
+            says(&stage, REFUSED, piece(Opcode::Binary, 700));
+            stage.turn_until("there is no room", |stage| stage.stats().closed(1013).value() == 1);
+            stage.turns(LOOKS * SLAB_TURNS);
+            assert_eq!(stage.stats().relieved.value(), 0, "nobody holds much, and it may be for a moment");
+            seconds_until_relieved(&mut stage, |stage| {
+                says(stage, HOLDERS, piece(Opcode::Continuation, 1));
+                let talkers = if talks { 0..HOLDERS } else { 0..0 };
+                talkers.for_each(|index| says(stage, index, piece(Opcode::Continuation, 0)));
+            });
+            stage.turns(SETTLED_TURNS);
+            let relieved = stage.stats().relieved.value();
+            assert!(relieved < HOLDERS as u64, "no more than needed: {relieved}");
+            let open = stage.stats().connections.value();
+            let before = stage.peer(HOLDERS, |peer| peer.received.len());
+            says(&stage, HOLDERS, piece(Opcode::Continuation, 700));
+            let mut last = piece(Opcode::Continuation, 50);
+            last[0] |= 0x80;
+            says(&stage, HOLDERS, last);
+            stage.turn_until("the echo of who behaves", |stage| {
+                stage.peer(HOLDERS, |peer| peer.received.len()) >= before + 800
+            });
+            assert_eq!(stage.stats().connections.value(), open, "nobody else went");
+        });
+    }
+}
+
+#[test]
+fn what_is_kept_of_paused_connections_is_given_up_before_it_keeps_others_out_for_long() {
+    const SESSIONS: usize = 7;
+    const KEPT_BYTES_MAX: u64 = 9_000;
+    let mut reached = 0;
+    for seed in 0..20 {
+        let bounds = Bounds { backlog_requests_max: 1, ..Bounds::default() };
+        let setup = Setup { bounds, assembly_bytes_max: KEPT_BYTES_MAX as usize, ..Setup::echo() };
+        routed(seed, SESSIONS, setup, |mut stage| {
+            stage.clerk.ledger().room = 0;
+            (0..SESSIONS).for_each(|index| stage.sends(index, 1, 20, 600));
+            stage.turns(SETTLED_TURNS);
+            if stage.stats().assembly_bytes.value() > KEPT_BYTES_MAX / 4 * 3 {
+                reached += 1;
+                seconds_until_relieved(&mut stage, |_| {});
+                stage.turns(SETTLED_TURNS);
+                let kept = stage.stats().assembly_bytes.value();
+                assert!(kept <= KEPT_BYTES_MAX / 2, "{kept} bytes are still kept");
+            }
+        });
+    }
+    assert!(reached > 0, "no seed keeps much");
+}
+
 /// Nobody's requests are taken for a while. What is held stays within `most`, as `held` tells it, with a few buffers beyond; all is
 /// taken afterwards, and nobody was ended.
 fn wait_for_the_router(bounds: Bounds, payload_bytes: usize, held: impl Fn(&Stats) -> usize, most: usize) {
@@ -342,7 +428,7 @@ fn wait_for_the_router(bounds: Bounds, payload_bytes: usize, held: impl Fn(&Stat
     const SENDS: u32 = 60;
     let mut parked = 0;
     for seed in 0..20 {
-        routed(seed, SESSIONS, bounds, |mut stage| {
+        routed(seed, SESSIONS, Setup { bounds, ..Setup::echo() }, |mut stage| {
             stage.clerk.ledger().room = 5;
             (0..LATE).for_each(|index| stage.sends(index, 1, SENDS, payload_bytes));
             let (mut peak, mut received) = (0, 0);

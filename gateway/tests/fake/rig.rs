@@ -162,9 +162,11 @@ impl Rig {
         );
         assert!(stats.mailbox_effects.value() <= MAILBOX_EFFECTS as u64, "the mailbox is bounded");
         let work = stats.mailbox_effects.value() + stats.read_waiting.value() > 0;
+        let pressed = stats.assembly_bytes.value() > self.assembly_bytes_max as u64 / 2;
         world.sleep_max = match (work, stats.backlog_requests.value()) {
             (true, _) => Duration::ZERO,
             (false, 1..) => Duration::from_millis(limits::BACKLOG_RETRY_MS),
+            (false, 0) if pressed => Duration::from_millis(limits::RELIEF_RETRY_MS),
             (false, 0) => Duration::from_secs(limits::TICK_S),
         };
     }
