@@ -83,7 +83,8 @@ families! {
         LOST = Counter "roost_lost" ["shard"] "" "Connections whose peer was gone without a word: a FIN, a reset, or a reader that took too little";
         STALLED = Counter "roost_stalled" ["shard"] "" "Sessions ended because they sent more than they read, and took nothing of what was sent to them for too long";
         OUTBOXES_CROWDED_OUT = Counter "roost_outboxes_crowded_out" ["shard"] "" "Connections ended because too much output waited for all of the shard's together, and much of it for them";
-        RELIEVED = Counter "roost_relieved" ["shard"] "" "Sessions closed because partial messages took too much of their bound, and theirs was large";
+        RELIEVED = Counter "roost_relieved" ["shard"] "" "Sessions closed because partial messages and input kept of paused connections took too much of their bound, and they held much of it";
+        CUT_SHORT = Counter "roost_cut_short" ["shard"] "" "Connections reset because they went on sending after our Close frame or refusal";
         REAPED = Counter "roost_reaped" ["shard"] "" "Sessions closed because nothing came from them";
         CONNECTION_KERNEL_BYTES = Gauge "roost_connection_kernel_bytes" [] "bytes" "Growth of the machine's kernel slabs since the start, for each connection";
         CONNECTION_USER_BYTES = Gauge "roost_connection_user_bytes" [] "bytes" "Growth of this process's resident memory since the start, for each connection";

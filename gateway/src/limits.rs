@@ -175,6 +175,9 @@ pub const HANDSHAKES_MIN: u64 = 256;
 pub const STALLED_S_MAX: u16 = 60;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.
 pub const CLOSE_S_MAX: u16 = 5;
+/// Bytes that are read and thrown away of a connection after our Close frame or refusal: what our socket takes (6 MiB) and what the
+/// peer's had taken already (4 MiB) by the defaults of Linux, `tcp_rmem` and `tcp_wmem` of tcp(7). More: the connection is reset.
+pub const DISCARDED_BYTES_MAX: usize = 10 * 1_024 * 1_024;
 /// A session is reaped when nothing came for this many heartbeat periods.
 pub const SILENT_HEARTBEATS: u16 = 2;
 /// Seconds between two ticks of the coarse clock that heartbeats are counted in.

@@ -98,8 +98,10 @@ impl<R: Ring> Shard<R> {
             let full = self.backlog.is_full() && self.hold_back(slot);
             if full || (self.slab[slot].flags.has(PAUSED) && self.slab[slot].life == Life::Live) {
                 self.park(slot, buffer, bytes);
-            } else {
+            } else if self.slab[slot].life == Life::Live {
                 self.take_input(slot, Source::Buffer(buffer, bytes));
+            } else {
+                self.discard(slot, bytes);
             }
         }
         self.parts.ring.recycle(buffer);

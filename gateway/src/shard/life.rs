@@ -199,6 +199,7 @@ impl<R: Ring> Shard<R> {
         self.detach(slot);
         self.handshake_is_over(slot);
         self.drop_parked(slot);
+        self.forget_discarded(slot);
         let connection = &mut self.slab[slot];
         connection.conn.end(&mut self.assembly_bytes);
         connection.life = Life::Ending;

@@ -10,6 +10,7 @@ mod busy;
 mod company;
 mod drain;
 mod effects;
+mod goodbye;
 mod greedy;
 mod handshakes;
 mod input;
@@ -145,6 +146,8 @@ pub struct Shard<R> {
     held: Vec<(u32, u32)>,
     /// Input of paused connections, by slot; its bytes are among `assembly_bytes`.
     parked: HashMap<u32, Vec<u8>, FxBuildHasher>,
+    /// Bytes that came of connections after we said goodbye to them, by slot.
+    discarded: HashMap<u32, usize, FxBuildHasher>,
     /// Connections that may go on with it in the next turn, by slot and generation; each at most once.
     resumed: Vec<(u32, u32)>,
     /// Connections received by multishot receive, by slot and generation.
@@ -186,6 +189,7 @@ impl<R: Ring> Shard<R> {
             backlog: Backlog::default(),
             held: Vec::new(),
             parked: HashMap::default(),
+            discarded: HashMap::default(),
             resumed: Vec::new(),
             busy: Vec::new(),
             thirsty: VecDeque::new(),
@@ -264,6 +268,7 @@ impl<R: Ring> Shard<R> {
         self.held.shrink_to(limits::KEPT_LIST_ITEMS);
         self.thirsty.shrink_to(limits::KEPT_LIST_ITEMS);
         self.parked.shrink_to(limits::KEPT_LIST_ITEMS);
+        self.discarded.shrink_to(limits::KEPT_LIST_ITEMS);
         self.backlog.rest();
         self.scratch.shrink_to(limits::KEPT_BUFFER_BYTES_MAX);
     }

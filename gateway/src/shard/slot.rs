@@ -66,6 +66,8 @@ pub const FAILED: u32 = 1 << 19;
 pub const HANDSHAKING: u32 = 1 << 20;
 /// Its last read filled its buffer; see [`super::greedy`].
 pub const GREEDY: u32 = 1 << 21;
+/// It has sent something since we said goodbye; see [`super::goodbye`].
+pub const DISCARDING: u32 = 1 << 22;
 /// Received by multishot receive instead of poll and read; see [`super::busy`].
 pub const BUSY: u32 = 1 << 15;
 

@@ -114,6 +114,8 @@ pub struct Stats {
     pub outboxes_crowded_out: Cell,
     /// Sessions closed because partial messages took too much memory, and theirs was large.
     pub relieved: Cell,
+    /// Connections reset because they went on sending after we had said goodbye.
+    pub cut_short: Cell,
     /// Sessions reaped because nothing came from them.
     pub reaped: Cell,
     /// Whole messages that came.

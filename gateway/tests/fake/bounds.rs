@@ -334,6 +334,57 @@ fn when_too_much_waits_for_all_those_it_waits_for_are_ended_until_there_is_room(
     }
 }
 
+/// A session that is told goodbye for what it sent, and sends so many bytes more; what the rings read of them.
+fn sends_on(stage: &mut Stage<'_>, busy: bool, bytes: usize) -> u64 {
+    if busy {
+        (0..limits::BUSY_READS).for_each(|_| stage.echo(HOG));
+    }
+    // A frame that is not masked.
+    stage.peer(HOG, |peer| {
+        peer.manners = Manners::Lingers;
+        peer.sends.extend([0x82, 0]);
+    });
+    stage.turn_until("our Close", |stage| stage.stats().closed(1002).value() == 1);
+    let before = stage.stats().bytes_received.value();
+    stage.peer(HOG, |peer| peer.sends.extend(vec![7; bytes]));
+    stage.turns(SETTLED_TURNS);
+    let read = |stage: &Stage<'_>| stage.stats().bytes_received.value() - before;
+    stage.turn_until("all is read, or it is ended", |stage| {
+        read(stage) == bytes as u64 || stage.stats().connections.value() == 1
+    });
+    read(stage)
+}
+
+fn is_told_goodbye(peer: &mut Peer) -> bool {
+    // 1002, a protocol error.
+    peer.received.windows(4).any(|four| four[0] == 0x88 && four[2..] == [0x03, 0xEA])
+}
+
+#[test]
+fn who_sends_on_after_our_close_is_read_as_far_as_buffers_go_and_then_reset() {
+    let most = limits::DISCARDED_BYTES_MAX;
+    for seed in 0..4 {
+        let busy = seed % 2 == 0;
+        echoing(seed, 2, Bounds::default(), |mut stage| {
+            assert_eq!(sends_on(&mut stage, busy, most), most as u64, "what was under way is read");
+            stage.turns(SETTLED_TURNS);
+            assert!(stage.peer(HOG, is_told_goodbye), "it knows why");
+            assert_eq!(stage.stats().connections.value(), 2, "it may still say goodbye");
+            stage.peer(HOG, |peer| peer.fin_after = true);
+            stage.turn_until("its end", |stage| stage.stats().connections.value() == 1);
+            assert_eq!(stage.stats().cut_short.value(), 0);
+        });
+        echoing(seed, 2, Bounds::default(), |mut stage| {
+            let read = sends_on(&mut stage, busy, 2 * most);
+            assert!((most as u64..most as u64 + TURN_BYTES).contains(&read), "{read} were read");
+            assert!(stage.peer(HOG, is_told_goodbye), "it knows why");
+            stage.turn_until("its end", |stage| stage.stats().connections.value() == 1);
+            assert_eq!(stage.stats().cut_short.value(), 1);
+            stage.echo(OTHER);
+        });
+    }
+}
+
 /// Part of a message, of which more should follow.
 fn piece(opcode: Opcode, bytes: usize) -> Vec<u8> {
     let mut piece = binary(&vec![1; bytes]);

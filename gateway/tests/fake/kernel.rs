@@ -163,7 +163,7 @@ impl World {
         }
         let ends = self.fate.happens(25);
         let whole = self.peers[index].arrival == Arrival::Whole;
-        let room = if whole { usize::MAX } else { 1 + self.fate.pick(64) };
+        let room = if whole { limits::RECEIVE_BUFFER_BYTES as usize } else { 1 + self.fate.pick(64) };
         let peer = &mut self.peers[index];
         match (peer.take(room), buffer) {
             (Ok(bytes), Some(buffer)) => {

@@ -35,6 +35,7 @@ const COLUMNS: &[Column] = &[
     (&f::STALLED, |stats| &stats.stalled),
     (&f::OUTBOXES_CROWDED_OUT, |stats| &stats.outboxes_crowded_out),
     (&f::RELIEVED, |stats| &stats.relieved),
+    (&f::CUT_SHORT, |stats| &stats.cut_short),
     (&f::OUTBOX_BYTES, |stats| &stats.outbox_bytes),
     (&f::LOST, |stats| &stats.lost),
     (&f::REAPED, |stats| &stats.reaped),
