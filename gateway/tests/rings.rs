@@ -1,6 +1,7 @@
 //! Several rings of a shard over the real kernel, with tables so small that hundreds of clients need many of them.
 
 use std::{
+    collections::VecDeque,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, mpsc},
@@ -9,12 +10,19 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use roost_client::Credentials;
 use roost_gateway::{
-    conn::{Backend, Rates, Rules},
+    conn::{Authenticate, Backend, Identity, Rates, Rules},
     limits, mailbox,
     ring::{Buffer, Completion, Descriptor, Op, Ring, Token, Uring},
-    shard::{Parts, Shard, Shared, Stats},
+    shard::{Parts, Shard, Shared, Stats, Uplink},
 };
+use roost_proto::{
+    codec::Encoding,
+    handshake::{Refusal, Upgrade},
+    tier::{Effect, Full, Outlet, Request},
+};
+use roost_router::Handle;
 use socket2::{Domain, Socket, Type};
 
 /// Longer than any answer takes; what is not there by then will never come.
@@ -82,22 +90,32 @@ fn come_and_go(address: SocketAddr, burst: usize, rounds: u64) {
 
 /// A shard that echoes, its counters and its address.
 fn shard(places: u32, connections_max: u64) -> (Shard<Uring>, Arc<Stats>, SocketAddr) {
-    let (listener, address) = listener();
     let (_sender, mailbox) = mailbox::mailbox(8).expect("an eventfd");
+    shard_before(Backend::Echo, None, mailbox, places, connections_max)
+}
+
+fn shard_before(
+    backend: Backend,
+    uplink: Option<Box<dyn Uplink>>,
+    mailbox: mailbox::Receiver<Effect>,
+    places: u32,
+    connections_max: u64,
+) -> (Shard<Uring>, Arc<Stats>, SocketAddr) {
+    let (listener, address) = listener();
     let wake = mailbox.wake_descriptor().expect("a descriptor");
     let stats = Arc::<Stats>::default();
     let shard = Shard::new(Parts {
         number: 0,
         ring: Uring::open(listener, wake, places).expect("io_uring"),
         rules: Arc::new(Rules {
-            backend: Backend::Echo,
+            backend,
             message_bytes_max: 1_000,
             assembly_bytes_max: 100_000,
             rates: Rates::default(),
         }),
         connections_max,
         heartbeat_s: 240,
-        uplink: None,
+        uplink,
         mailbox,
         shared: Arc::<Shared>::default(),
         stats: Arc::clone(&stats),
@@ -152,6 +170,83 @@ fn nobody_is_reset_while_rings_open_and_close() {
     assert_eq!((stats.accept_errors.value(), stats.ring_failures.value()), (0, 0));
     assert_eq!(stats.accepted.value(), stats.ended.value());
     assert_eq!((stats.ring_descriptors.value(), stats.slab_blocks.value()), (0, 1));
+}
+
+/// Whoever says `?user=` is believed.
+struct Believe;
+
+impl Authenticate for Believe {
+    fn authenticate(&self, upgrade: &Upgrade<'_>) -> Result<Identity, Refusal> {
+        let user = upgrade.query_parameter("user").and_then(|user| user.parse().ok());
+        Ok(Identity { user: user.expect("each names one"), device: 1 })
+    }
+}
+
+struct ToRouter(Handle);
+
+impl Uplink for ToRouter {
+    fn submit(&self, request: Request) -> Result<(), Full> {
+        self.0.submit(request)
+    }
+}
+
+struct ToShard(mailbox::Sender<Effect>);
+
+impl Outlet for ToShard {
+    fn deliver(&self, _shard: u16, effects: &mut VecDeque<Effect>) {
+        self.0.send_from(effects);
+    }
+}
+
+/// Two talk, the one in JSON and the other in protobuf, as often as they come.
+fn talk(address: SocketAddr) {
+    const TIMES: u64 = 3;
+    const MESSAGES: u64 = 50;
+    let come = |user, encoding| {
+        let who = Credentials::Claimed(user, 1);
+        roost_client::Client::connect(address, encoding, &who).expect("a session").0
+    };
+    drop(come(2, Encoding::Proto));
+    for time in 0..TIMES {
+        let (mut alice, mut bob) = (come(1, Encoding::Json), come(2, Encoding::Proto));
+        // Nobody acknowledges anything, so all of it comes again.
+        for number in 0..time * MESSAGES {
+            assert_eq!(bob.message().expect("delivered again").1.payload, number.to_string().as_bytes());
+        }
+        for number in time * MESSAGES..(time + 1) * MESSAGES {
+            let text = number.to_string();
+            alice.say(2, text.as_bytes(), text.as_bytes()).expect("sent");
+            assert_eq!(bob.message().expect("delivered").1.payload, text.as_bytes());
+        }
+    }
+}
+
+/// All of the program's way of a message, from socket to store and back, where a sanitizer sees it: no other process, the
+/// system's allocator.
+#[test]
+fn a_chat_goes_through_rings_router_and_store() {
+    const TURNS_MAX: usize = 1_000_000;
+    let data = tempfile::tempdir().expect("a folder");
+    let (sender, mailbox) = mailbox::mailbox(limits::MAILBOX_EFFECTS_MAX).expect("an eventfd");
+    let config = roost_router::Config::at(data.path().join("store"));
+    let router = roost_router::start(config, Arc::new(ToShard(sender))).expect("the store opens");
+    let uplink: Box<dyn Uplink> = Box::new(ToRouter(router.handle()));
+    // Few places, so that alice and bob are in rings of their own.
+    let (mut shard, stats, address) =
+        shard_before(Backend::Router(Box::new(Believe)), Some(uplink), mailbox, 1, u64::MAX);
+    let clients = thread::spawn(move || talk(address));
+    let mut completions = Vec::new();
+    for turn in 0.. {
+        assert!(turn < TURNS_MAX, "it does not end");
+        shard.turn(&mut completions).expect("the rings work");
+        if clients.is_finished() && stats.connections.value() == 0 {
+            break;
+        }
+    }
+    clients.join().expect("all was delivered");
+    assert_eq!((stats.upgraded.value(), stats.accepted.value()), (7, stats.ended.value()));
+    drop(shard);
+    router.stop();
 }
 
 /// Waits for the completion of `token`, whose cause is there or comes at once. A sleep that lasted until its timeout slept
