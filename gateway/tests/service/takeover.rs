@@ -140,7 +140,10 @@ fn sessions_are_told_to_go_when_another_process_takes_over() {
 /// What a start with `--takeover` that fails says.
 fn refused(gateway: &Gateway, ws: &str, shards: &str) -> String {
     let http = gateway.http.to_string();
-    let ran = Command::new(gateway_binary().expect("built"))
+    // One that is not refused would serve until then.
+    let ran = Command::new("timeout")
+        .arg(COME_S_MAX.to_string())
+        .arg(gateway_binary().expect("built"))
         .args(["--listen", ws, "--http", &http, "--shards", shards, "--takeover", "--data"])
         .arg(gateway.data())
         .output()
