@@ -62,6 +62,9 @@ pub const READ_BUFFERS_KEPT: u16 = 16;
 /// Reads that a turn begins of connections whose last read filled its buffer. More: they wait for the next turn, in order, so that a
 /// turn is no longer than so many buffers of the smallest frames take.
 pub const GREEDY_READS_PER_TURN: u32 = 4;
+/// Messages of a turn beyond which it begins only one such read, and beyond which a multishot receive that fills its buffer goes back to
+/// the poll: fewer than a buffer of the smallest frames has.
+pub const GREEDY_MESSAGES_PER_TURN: u64 = 512;
 /// Buffers that multishot receives may fill in one turn. More: the connection that filled it goes back to the poll.
 pub const GREEDY_RECEIVES_PER_TURN: u32 = 8;
 /// Buffers a ring provides for the multishot receives of its busy connections, while it has any. None left: the

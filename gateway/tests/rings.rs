@@ -19,6 +19,7 @@ use roost_gateway::{
 };
 use roost_proto::{
     codec::Encoding,
+    frame::{Opcode, encode_begin},
     handshake::{Refusal, Upgrade},
     tier::{Effect, Full, Outlet, Request},
 };
@@ -247,6 +248,47 @@ fn a_chat_goes_through_rings_router_and_store() {
     assert_eq!((stats.upgraded.value(), stats.accepted.value()), (7, stats.ended.value()));
     drop(shard);
     router.stop();
+}
+
+/// What a shard takes in its turns from eight clients that have each sent so many reads full of messages of this size before the first:
+/// the most messages of a turn, but for the first in which any come, for nobody knows then what follows them; and bytes of a frame.
+fn most_in_a_turn(payload_bytes: usize) -> (u64, u64) {
+    const READS: usize = 8;
+    const TURNS_MAX: usize = 10_000;
+    let mut frame = Vec::new();
+    encode_begin(Opcode::Binary, payload_bytes, &mut frame);
+    // Masked, with zeros.
+    frame[1] |= 0x80;
+    frame.resize(frame.len() + 4 + payload_bytes, 0);
+    let each = READS * limits::RECEIVE_BUFFER_BYTES as usize / frame.len();
+    let (mut shard, stats, address) = shard(4_096, u64::MAX);
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(address)).collect();
+    for client in &mut clients {
+        client.ask();
+        client.0.write_all(&frame.repeat(each)).expect("the sockets' buffers have room");
+    }
+    let (all, mut taken, mut completions) = ((clients.len() * each) as u64, Vec::new(), Vec::new());
+    while taken.iter().sum::<u64>() < all {
+        assert!(taken.len() < TURNS_MAX, "not all of it is taken");
+        let before = stats.messages_received.value();
+        shard.turn(&mut completions).expect("the rings work");
+        taken.push(stats.messages_received.value() - before);
+    }
+    let most = taken.into_iter().skip_while(|messages| *messages == 0).skip(1).max();
+    (most.expect("it takes many turns"), frame.len() as u64)
+}
+
+#[test]
+fn a_turn_takes_one_read_of_small_messages_and_several_of_large_ones() {
+    let in_reads = |reads: u32, frame_bytes| u64::from(reads * limits::RECEIVE_BUFFER_BYTES) / frame_bytes;
+    let (most, frame_bytes) = most_in_a_turn(1);
+    assert!(
+        most <= in_reads(1, frame_bytes) + 1,
+        "{most}: one read, and the end of a frame that the last one began"
+    );
+    let (most, frame_bytes) = most_in_a_turn(1_000);
+    let reads = limits::GREEDY_READS_PER_TURN;
+    assert!(most >= in_reads(reads, frame_bytes) && most <= in_reads(reads + 1, frame_bytes) + 1, "{most}");
 }
 
 /// Waits for the completion of `token`, whose cause is there or comes at once. A sleep that lasted until its timeout slept

@@ -4,6 +4,9 @@
 //! turn as long as it takes to go through all their buffers, and a message of anybody else would wait for that. So a turn begins
 //! [`limits::GREEDY_READS_PER_TURN`] reads of them, in order; the rest is for the next turns, which do not sleep. A multishot receive
 //! takes whatever comes, buffer after buffer: a connection that has more than its share of them goes back to the poll.
+//!
+//! What a read costs depends on what is in it: four reads of large messages are a copy, four of the smallest are thousands of answers. So
+//! after a turn with more than [`limits::GREEDY_MESSAGES_PER_TURN`] messages only one more read is begun.
 
 use std::collections::VecDeque;
 
@@ -20,8 +23,12 @@ pub(super) struct Greedy {
     waiting: VecDeque<u32>,
     /// Reads begun.
     reads: u32,
+    /// How many may be.
+    reads_max: u32,
     /// Buffers filled by multishot receives.
     received: u32,
+    /// Messages that the shard had received when the last turn's reads were begun.
+    messages_before: u64,
 }
 
 impl Greedy {
@@ -44,8 +51,10 @@ impl Greedy {
 impl<R: Ring> Shard<R> {
     /// A turn begins: reads those that wait, as many as may be.
     pub(super) fn read_greedy(&mut self) {
+        self.greedy.reads_max = if self.had_many_messages() { 1 } else { limits::GREEDY_READS_PER_TURN };
+        self.greedy.messages_before = self.parts.stats.messages_received.value();
         (self.greedy.reads, self.greedy.received) = (0, 0);
-        while self.greedy.reads < limits::GREEDY_READS_PER_TURN {
+        while self.greedy.reads < self.greedy.reads_max {
             let Some(slot) = self.greedy.waiting.pop_front() else { return };
             let waits = self.slab.generation(slot).is_some() && self.slab[slot].flags.has(THIRSTY | GREEDY);
             if !waits {
@@ -66,10 +75,16 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Whether this turn, as far as it has come, took as many messages as one of floods.
+    fn had_many_messages(&self) -> bool {
+        let messages = self.parts.stats.messages_received.value() - self.greedy.messages_before;
+        messages > limits::GREEDY_MESSAGES_PER_TURN
+    }
+
     /// Reads a greedy connection, or lets it wait for the next turn.
     #[cold]
     pub(super) fn read_in_turn(&mut self, slot: u32) {
-        let now = self.greedy.waiting.is_empty() && self.greedy.reads < limits::GREEDY_READS_PER_TURN;
+        let now = self.greedy.waiting.is_empty() && self.greedy.reads < self.greedy.reads_max;
         if now && self.start_read(slot) {
             self.greedy.reads += 1;
             return;
@@ -83,7 +98,8 @@ impl<R: Ring> Shard<R> {
     #[cold]
     pub(super) fn received_full(&mut self, slot: u32) {
         self.greedy.received += 1;
-        if self.greedy.received > limits::GREEDY_RECEIVES_PER_TURN && self.slab[slot].flags.has(BUSY) {
+        let many = self.greedy.received > limits::GREEDY_RECEIVES_PER_TURN || self.had_many_messages();
+        if many && self.slab[slot].flags.has(BUSY) {
             self.slab[slot].flags.set(GREEDY, true);
             self.leave_busy(slot);
             self.touch(slot);
