@@ -6,9 +6,8 @@
 //! address given back once.
 //!
 //! `fate` decides (a seed, or a fuzzer's bytes), `peer` is the other end of a connection, `world` holds them and what is on its way,
-//! `kernel` carries operations out, `rig` runs a shard over it all, `router` is the tier behind it, `scripts` what peers send,
-//! `tally` counts what
-//! was met, and `connection` plays a script of the fuzzer.
+//! `kernel` carries operations out, `rig` runs a shard over it all, `router` is the tier behind it, `scripts` what peers send, `tally`
+//! counts what was met, `connection` plays a script of the fuzzer, and `stage` has sessions do one thing after the other.
 
 pub mod connection;
 mod fate;
@@ -17,6 +16,7 @@ mod peer;
 mod rig;
 mod router;
 pub mod scripts;
+pub mod stage;
 mod tally;
 mod world;
 
