@@ -4,6 +4,7 @@
 //! requests to the router again, sweep the slots that are due, and look at every connection that was touched. No turn
 //! looks at every connection; it does look at every ring, for a load or two (`ring/set.rs`).
 
+mod accept;
 mod backlog;
 mod bounds;
 mod busy;
@@ -20,6 +21,7 @@ mod outboxes;
 mod parked;
 mod probe;
 mod proxied;
+mod publish;
 mod relief;
 mod slot;
 mod stats;
@@ -40,12 +42,12 @@ use roost_proto::tier::{Effect, Full, Request};
 use rustc_hash::FxBuildHasher;
 
 use crate::{
-    admission::{Gate, Reason},
+    admission::Gate,
     conn::{Ask, JsonEvent, Moment, Note, Rules},
     limits,
     mailbox::Receiver,
-    ring::{Completion, GENERATIONS, Op, Ring, Token},
-    slab::{NO_SLOT, Slab},
+    ring::{Completion, GENERATIONS, Op, Ring},
+    slab::Slab,
     timers::{Clock, Sweep, Tick},
 };
 use backlog::Backlog;
@@ -62,7 +64,7 @@ use outboxes::Outboxes;
 use probe::Probe;
 use proxied::Clients;
 use relief::Relief;
-use slot::{ADMITTED, DIRTY, ENDED, FAILED, PAUSED, SENDING, Slot, UNPROXIED};
+use slot::{DIRTY, ENDED, FAILED, PAUSED, SENDING, Slot};
 pub use stats::{CLOSE_CODES, Cell, LATENCY_US, Latencies, PEER_CLOSE_CODES, REFUSAL_STATUSES, Stats};
 use trace::Step;
 
@@ -326,68 +328,6 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn accepted(&mut self, completion: &Completion) {
-        let Some(descriptor) = completion.descriptor else {
-            if matches!(-completion.result, libc::ECONNABORTED | libc::ECANCELED) {
-                // The client has gone while it waited.
-                return;
-            }
-            // ENFILE and the like: the machine is full.
-            self.accept_has_failed();
-            return;
-        };
-        let refused = self.admit().err();
-        let admitted = refused.is_none();
-        let since_s = (self.now_ms / 1_000) as u32;
-        let Ok((slot, _)) = self.slab.insert(Slot::accepted(descriptor, !admitted, self.now, since_s)) else {
-            // No memory for a slot. The close is named by none, so that its completion moves nobody.
-            if admitted {
-                self.parts.shared.connections.fetch_sub(1, Ordering::Relaxed);
-            }
-            self.parts.ring.close(descriptor, Token::new(Op::Close, 0, NO_SLOT));
-            self.accept_has_failed();
-            return;
-        };
-        self.slab[slot].flags.set(ADMITTED, admitted);
-        self.slab[slot].flags.set(UNPROXIED, self.parts.shared.proxy_protocol);
-        if let Some(reason) = refused {
-            self.refusing += 1;
-            self.parts.stats.not_admitted[reason as usize].add(1);
-        } else {
-            self.handshake_begins(slot);
-        }
-        self.parts.stats.accepted.add(1);
-        self.trace(slot, Step::Accepted { admitted });
-        self.touch(slot);
-    }
-
-    /// `keep_accepting` tries again in the next tick.
-    fn accept_has_failed(&mut self) {
-        self.parts.stats.accept_errors.add(1);
-        self.accept_failed = Some(self.now);
-    }
-
-    /// Counts one more connection, if it is let in. One that is refused takes no place: the next client need not wait until it is
-    /// gone.
-    fn admit(&self) -> Result<(), Reason> {
-        let (shared, most) = (&self.parts.shared, self.parts.connections_max);
-        if self.drain.as_ref().is_some_and(Drain::is_late) {
-            return Err(Reason::Draining);
-        }
-        if let Some(reason) = shared.gate.closed().first() {
-            return Err(reason);
-        }
-        let one_more = |count| (count < most).then_some(count + 1);
-        let counted = shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        counted.map(drop).map_err(|_| Reason::ConnectionsMax)
-    }
-
-    fn keep_accepting(&mut self) {
-        let draining = self.parts.shared.draining.load(Ordering::Relaxed);
-        let room = self.refusing < limits::REFUSING_MAX;
-        self.parts.ring.accept(!draining && room && self.accept_failed != Some(self.now));
-    }
-
     fn sent(&mut self, slot: u32, completion: Completion) {
         let bytes = completion.sent.unwrap_or_default();
         let flags = &mut self.slab[slot].flags;
@@ -446,39 +386,5 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.notes = notes;
-    }
-
-    fn count_turn(&self, completions: &[Completion], asleep: Duration) {
-        let stats = &self.parts.stats;
-        stats.turns.add(1);
-        stats.completions.add(completions.len() as u64);
-        stats.asleep_ns.add(asleep.as_nanos() as u64);
-    }
-
-    fn publish(&self) {
-        let stats = &self.parts.stats;
-        stats.connections.set(u64::from(self.slab.live()));
-        stats.refusing.set(self.refusing.into());
-        stats.handshakes.set(self.handshakes.count.into());
-        stats.outboxes.set(self.outboxes.in_use() as u64);
-        stats.outbox_bytes.set(self.outboxes.bytes() as u64);
-        stats.assembly_bytes.set(self.assembly_bytes as u64);
-        stats.backlog_requests.set(self.backlog.len() as u64);
-        stats.backlog_bytes.set(self.backlog.bytes() as u64);
-        stats.mailbox_effects.set(self.parts.mailbox.waiting() as u64);
-        stats.proxied.set(self.clients.used());
-        stats.busy_connections.set(self.busy.len() as u64);
-        stats.read_waiting.set((self.thirsty.len() + self.greedy.waiting()) as u64);
-        stats.slab_blocks.set(self.slab.blocks() as u64);
-        stats.slab_slots.set(u64::from(self.slab.slots_mapped()));
-        let rings = self.parts.ring.occupancy();
-        stats.rings.set(rings.rings as u64);
-        stats.ring_descriptors.set(rings.descriptors);
-        stats.ring_descriptors_max.set(rings.descriptors_max);
-        stats.ring_failures.set(rings.ring_failures);
-        stats.read_buffers.set(rings.read_buffers as u64);
-        stats.provided_buffers.set(rings.provided_buffers as u64);
-        stats.listen_backlog.set(rings.listen_backlog.into());
-        stats.listen_backlog_max.set(rings.listen_backlog_max.into());
     }
 }
