@@ -55,7 +55,8 @@ fn two_thousand_idle_phantoms_are_all_welcomed_and_none_is_lost() {
 #[test]
 fn phantoms_whose_heartbeat_is_due_too_late_are_reaped_by_the_gateway() {
     // The counterpart of the test above: heartbeats are what keeps them.
-    let options = ["idle", "--clients", "50", "--threads", "1", "--duration-s", "8", "--heartbeat-s", "3600"];
+    let options =
+        ["idle", "--clients", "50", "--threads", "1", "--duration-s", "14", "--heartbeat-s", "3600"];
     let (_, report) = phantoms(&options, &["--backend", "echo", "--heartbeat-s", "2"]);
     assert_eq!(report["clients_connected"], json!(50), "{report:#}");
     assert!(report["clients_dropped"].as_u64() >= Some(50), "{report:#}");
