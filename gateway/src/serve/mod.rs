@@ -200,7 +200,7 @@ fn start_router(config: &Config, outlet: &Arc<Mailboxes>, after: bool, manager: 
     let begun = Instant::now();
     let (sender, started) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(move || sender.send(open_router(config, outlet, after)));
+        let opener = scope.spawn(move || sender.send(open_router(config, outlet, after)));
         loop {
             if begun.elapsed() < Duration::from_secs(limits::STORE_OPENING_S_MAX) {
                 manager.busy("opening the store");
@@ -209,6 +209,8 @@ fn start_router(config: &Config, outlet: &Arc<Mailboxes>, after: bool, manager: 
                 Ok(started) => return Ok(started?),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    // Who joins it takes its panic; the scope would pass it on.
+                    let _ = opener.join();
                     bail!("the thread that opens the store panicked; this is a defect")
                 }
             }

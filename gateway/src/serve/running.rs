@@ -114,7 +114,10 @@ impl Running {
     /// get to serve them. `ended` shards have told of their end.
     fn drain(self, mut successor: Option<Successor>, ended: usize) -> (u64, Option<Sockets>) {
         tracing::info!("draining: no new connections; {} are sent away", self.connections());
-        self.manager.stopping();
+        // With a successor it may have to serve again, which a service manager would not wait for.
+        if successor.is_none() {
+            self.manager.stopping();
+        }
         self.door.as_ref().inspect(|door| door.close());
         self.http.drain();
         self.shared.draining.store(true, Ordering::Relaxed);
