@@ -38,10 +38,12 @@ impl Relief {
         self.rounds > 0 && self.rounds.is_multiple_of(2)
     }
 
-    fn round_ends(&mut self, now: Tick) {
+    /// A look through the slab has ended. Where there is room again, those who hold little are spared again step by step.
+    fn round_ends(&mut self, now: Tick, little_room: bool) {
         if self.ended != now {
             self.ended = now;
-            self.rounds = (self.rounds + 1).min(limits::RELIEF_ROUNDS_MAX);
+            let next = if little_room { self.rounds + 1 } else { self.rounds.saturating_sub(1) };
+            self.rounds = next.min(limits::RELIEF_ROUNDS_MAX);
         }
     }
 }
@@ -63,9 +65,7 @@ impl<R: Ring> Shard<R> {
             let little_room = self.assembly_bytes > self.parts.rules.assembly_bytes_max / 4 * 3;
             if self.relief.next >= slots {
                 self.relief.next = 0;
-                if little_room {
-                    self.relief.round_ends(self.now);
-                }
+                self.relief.round_ends(self.now, little_room);
             }
             let slot = self.relief.next;
             self.relief.next += 1;
@@ -95,5 +95,24 @@ impl<R: Ring> Shard<R> {
         connection.life == Life::Live
             && connection.conn.partial_bytes() + kept >= (spared >> self.relief.halvings()).max(1)
             && self.now.since(connection.heard) >= patience_s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spared_comes_back_step_by_step_where_there_is_room_again() {
+        let mut relief = Relief::default();
+        let looks = |relief: &mut Relief, from: u16, count: u16, little_room| {
+            (from..from + count).for_each(|tick| relief.round_ends(Tick(tick), little_room));
+            relief.halvings()
+        };
+        assert_eq!(looks(&mut relief, 1, 6, true), 3);
+        assert_eq!(looks(&mut relief, 6, 1, true), 3, "one look in a tick counts");
+        assert_eq!(looks(&mut relief, 7, 4, false), 1);
+        assert_eq!(looks(&mut relief, 11, 4, false), 0, "and no more than all of it");
+        assert_eq!(looks(&mut relief, 15, u16::from(u8::MAX), true), limits::RELIEF_ROUNDS_MAX / 2);
     }
 }
