@@ -14,7 +14,8 @@ impl<R: Ring> Shard<R> {
     /// Throws away what came of a connection that has been told goodbye.
     #[cold]
     pub(super) fn discard(&mut self, slot: u32, bytes: usize) {
-        if self.slab[slot].life >= Life::Ending {
+        // Before that our Close frame may not have left.
+        if self.slab[slot].life != Life::Lingering {
             return;
         }
         self.slab[slot].flags.set(DISCARDING, true);
