@@ -62,8 +62,8 @@ pub const READ_BUFFERS_KEPT: u16 = 16;
 /// Reads that a turn begins of connections whose last read filled its buffer. More: they wait for the next turn, in order, so that a
 /// turn is no longer than so many buffers of the smallest frames take.
 pub const GREEDY_READS_PER_TURN: u32 = 4;
-/// Messages of a turn beyond which it begins only one such read, and beyond which a multishot receive that fills its buffer goes back to
-/// the poll: fewer than a buffer of the smallest frames has.
+/// Messages for which a turn begins such reads, by what was in the last that filled their buffers; and messages in the buffers that
+/// multishot receives fill in a turn. More: the turn begins one read; the connection that received them goes back to the poll.
 pub const GREEDY_MESSAGES_PER_TURN: u64 = 512;
 /// Buffers that multishot receives may fill in one turn. More: the connection that filled it goes back to the poll.
 pub const GREEDY_RECEIVES_PER_TURN: u32 = 8;
@@ -179,8 +179,9 @@ pub const STALLED_S_MAX: u16 = 60;
 /// Seconds a client has to answer our Close frame and to take what is still to be sent. Longer: the connection is reset.
 pub const CLOSE_S_MAX: u16 = 5;
 /// Bytes that are read and thrown away of a connection after our Close frame or refusal: what our socket takes (6 MiB) and what the
-/// peer's had taken already (4 MiB) by the defaults of Linux, `tcp_rmem` and `tcp_wmem` of tcp(7). More: the connection is reset.
-pub const DISCARDED_BYTES_MAX: usize = 10 * 1_024 * 1_024;
+/// peer's had taken already (4 MiB) by the defaults of Linux, `tcp_rmem` and `tcp_wmem` of tcp(7), and the rest of a message of 16 MiB that
+/// it is in the middle of writing. More: the connection is reset.
+pub const DISCARDED_BYTES_MAX: usize = 26 * 1_024 * 1_024;
 /// A session is reaped when nothing came for this many heartbeat periods.
 pub const SILENT_HEARTBEATS: u16 = 2;
 /// Seconds between two ticks of the coarse clock that heartbeats are counted in.

@@ -144,16 +144,16 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Pauses a session whose requests there is no room for. False: there is, or it has none.
+    /// The backlog is full: pauses a session. False: it has none, and asks the router for nothing.
     #[cold]
     pub(super) fn hold_back(&mut self, slot: u32) -> bool {
         let connection = &self.slab[slot];
         let asks = connection.life == Life::Live && connection.conn.phase() == Phase::Open;
-        if asks && self.backlog.is_full() {
+        if asks {
             self.pause(slot);
             self.hold(slot);
         }
-        asks && self.backlog.is_full()
+        asks
     }
 }
 

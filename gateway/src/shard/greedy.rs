@@ -6,18 +6,18 @@
 //! takes whatever comes, buffer after buffer: a connection that has more than its share of them goes back to the poll.
 //!
 //! What a read costs depends on what is in it: four reads of large messages are a copy, four of the smallest are thousands of answers. So
-//! after a turn with more than [`limits::GREEDY_MESSAGES_PER_TURN`] messages only one more read is begun.
+//! a turn begins no more reads than have [`limits::GREEDY_MESSAGES_PER_TURN`] messages, as those had that filled their buffers last; one in
+//! any case.
 
 use std::collections::VecDeque;
 
 use super::{
     Shard,
-    slot::{BUSY, ENDED, GREEDY, Life, PAUSED, READABLE, READING, RECEIVING, THIRSTY},
+    slot::{BUSY, GREEDY, THIRSTY},
 };
 use crate::{limits, ring::Ring};
 
 /// Who waits, and what was begun in this turn.
-#[derive(Default)]
 pub(super) struct Greedy {
     /// By slot, each at most once: those flagged [`THIRSTY`] and [`GREEDY`].
     waiting: VecDeque<u32>,
@@ -27,8 +27,17 @@ pub(super) struct Greedy {
     reads_max: u32,
     /// Buffers filled by multishot receives.
     received: u32,
-    /// Messages that the shard had received when the last turn's reads were begun.
-    messages_before: u64,
+    /// Messages in them.
+    messages: u64,
+    /// Messages of the read or receive with most of them, of those that filled their buffers since the last turn's reads were begun.
+    most: u64,
+}
+
+impl Default for Greedy {
+    fn default() -> Self {
+        let reads_max = limits::GREEDY_READS_PER_TURN;
+        Self { waiting: VecDeque::new(), reads: 0, reads_max, received: 0, messages: 0, most: 0 }
+    }
 }
 
 impl Greedy {
@@ -51,9 +60,11 @@ impl Greedy {
 impl<R: Ring> Shard<R> {
     /// A turn begins: reads those that wait, as many as may be.
     pub(super) fn read_greedy(&mut self) {
-        self.greedy.reads_max = if self.had_many_messages() { 1 } else { limits::GREEDY_READS_PER_TURN };
-        self.greedy.messages_before = self.parts.stats.messages_received.value();
+        if let Some(reads) = limits::GREEDY_MESSAGES_PER_TURN.checked_div(self.greedy.most) {
+            self.greedy.reads_max = (reads as u32).clamp(1, limits::GREEDY_READS_PER_TURN);
+        }
         (self.greedy.reads, self.greedy.received) = (0, 0);
+        (self.greedy.messages, self.greedy.most) = (0, 0);
         while self.greedy.reads < self.greedy.reads_max {
             let Some(slot) = self.greedy.waiting.pop_front() else { return };
             let waits = self.slab.generation(slot).is_some() && self.slab[slot].flags.has(THIRSTY | GREEDY);
@@ -61,9 +72,8 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             self.slab[slot].flags.set(THIRSTY, false);
-            let flags = self.slab[slot].flags;
-            let due = flags.has(READABLE) && !flags.any(READING | RECEIVING | PAUSED | ENDED);
-            if !due || self.slab[slot].life >= Life::Ending {
+            let due = self.slab[slot].is_to_be_read();
+            if !due || (self.backlog.is_full() && self.hold_back(slot)) {
                 continue;
             }
             if !self.start_read(slot) {
@@ -75,10 +85,10 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether this turn, as far as it has come, took as many messages as one of floods.
-    fn had_many_messages(&self) -> bool {
-        let messages = self.parts.stats.messages_received.value() - self.greedy.messages_before;
-        messages > limits::GREEDY_MESSAGES_PER_TURN
+    /// A read has filled its buffer, with so many messages.
+    #[cold]
+    pub(super) fn read_full(&mut self, messages: u64) {
+        self.greedy.most = self.greedy.most.max(messages);
     }
 
     /// Reads a greedy connection, or lets it wait for the next turn.
@@ -94,11 +104,14 @@ impl<R: Ring> Shard<R> {
         self.greedy.waiting.push_back(slot);
     }
 
-    /// A multishot receive has filled its buffer.
+    /// A multishot receive has filled its buffer, with so many messages.
     #[cold]
-    pub(super) fn received_full(&mut self, slot: u32) {
+    pub(super) fn received_full(&mut self, slot: u32, messages: u64) {
+        self.read_full(messages);
         self.greedy.received += 1;
-        let many = self.greedy.received > limits::GREEDY_RECEIVES_PER_TURN || self.had_many_messages();
+        self.greedy.messages += messages;
+        let many = self.greedy.received > limits::GREEDY_RECEIVES_PER_TURN
+            || self.greedy.messages > limits::GREEDY_MESSAGES_PER_TURN;
         if many && self.slab[slot].flags.has(BUSY) {
             self.slab[slot].flags.set(GREEDY, true);
             self.leave_busy(slot);

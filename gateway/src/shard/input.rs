@@ -51,9 +51,13 @@ impl<R: Ring> Shard<R> {
         self.slab[slot].flags.set(READING, false);
         match completion.result {
             bytes if bytes > 0 => {
+                let before = self.parts.stats.messages_received.value();
                 self.take_buffer(slot, completion);
-                let flags = &mut self.slab[slot].flags;
                 let full = bytes as u32 == limits::RECEIVE_BUFFER_BYTES;
+                if full {
+                    self.read_full(self.parts.stats.messages_received.value() - before);
+                }
+                let flags = &mut self.slab[slot].flags;
                 flags.set(GREEDY, full);
                 flags.set(READABLE, flags.has(READABLE) || full || flags.has(HUNG));
                 self.consider_busy(slot);
@@ -72,10 +76,12 @@ impl<R: Ring> Shard<R> {
             self.slab[slot].flags.set(RECEIVING, false);
             self.touch(slot);
         }
-        let bytes = completion.result;
+        let (bytes, before) = (completion.result, self.parts.stats.messages_received.value());
         self.take_buffer(slot, completion);
         match -bytes {
-            full if full == -(limits::RECEIVE_BUFFER_BYTES as i32) => self.received_full(slot),
+            full if full == -(limits::RECEIVE_BUFFER_BYTES as i32) => {
+                self.received_full(slot, self.parts.stats.messages_received.value() - before);
+            }
             negative if negative < 0 => {}
             libc::ENOBUFS => {
                 self.parts.stats.receive_buffers_exhausted.add(1);
@@ -166,9 +172,8 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             self.slab[slot].flags.set(THIRSTY, false);
-            let flags = self.slab[slot].flags;
-            let due = flags.has(READABLE) && !flags.any(READING | RECEIVING | PAUSED | ENDED);
-            if !due || self.slab[slot].life >= Life::Ending {
+            let due = self.slab[slot].is_to_be_read();
+            if !due || (self.backlog.is_full() && self.hold_back(slot)) {
                 continue;
             }
             if !self.start_read(slot) {

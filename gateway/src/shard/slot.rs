@@ -124,6 +124,13 @@ impl Slot {
             && !self.flags.any(PAUSED | ENDED | READABLE)
     }
 
+    /// Whether there is something to read and nothing that reads it or forbids it.
+    pub fn is_to_be_read(&self) -> bool {
+        self.flags.has(READABLE)
+            && !self.flags.any(READING | RECEIVING | PAUSED | ENDED)
+            && self.life < Life::Ending
+    }
+
     /// A connection that was just accepted.
     pub fn accepted(descriptor: Descriptor, full: bool, now: Tick, since_s: u32) -> Self {
         Self { conn: Conn::accepted(full), descriptor, heard: now, since_s, ..Self::default() }
