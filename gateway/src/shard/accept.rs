@@ -68,6 +68,10 @@ impl<R: Ring> Shard<R> {
         if let Some(reason) = shared.gate.closed().first() {
             return Err(reason);
         }
+        if self.backlog.is_full() {
+            // Its session would be one more request that waits.
+            return Err(Reason::RouterQueue);
+        }
         let one_more = |count| (count < most).then_some(count + 1);
         let counted = shared.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         counted.map(drop).map_err(|_| Reason::ConnectionsMax)

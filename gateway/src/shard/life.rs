@@ -101,7 +101,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn flush(&mut self, slot: u32) {
-        let Self { parts, slab, outboxes, now_ms, .. } = self;
+        let Self { parts, slab, outboxes, now, now_ms, .. } = self;
         let generation = slab.generation(slot).unwrap_or_default();
         let connection = &mut slab[slot];
         let waits = connection.life == Life::Live && outboxes.may_wait(connection.outbox, *now_ms);
@@ -112,6 +112,10 @@ impl<R: Ring> Shard<R> {
         if bytes.is_empty() {
             outboxes.keep(bytes);
             return;
+        }
+        if connection.flags.has(PAUSED) {
+            // It is not read, so that it is not heard; from now on it has its time to take this.
+            connection.heard = *now;
         }
         connection.flags.set(SENDING, true);
         outboxes.departs(bytes.len());

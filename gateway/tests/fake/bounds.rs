@@ -11,8 +11,9 @@ use roost_proto::{
 
 use super::fake::{
     Manners, Peer, Setup, message,
-    scripts::{encoding_of, frames_of},
+    scripts::{encoding_of, frames_of, head},
     stage::*,
+    welcome,
 };
 
 #[test]
@@ -46,6 +47,24 @@ fn who_takes_nothing_for_a_minute_is_ended_and_who_takes_a_send_now_and_then_is_
             stage.turn_until("all echoes of the slow one", |stage| {
                 stage.peer(OTHER, |peer| peer.received.len()) > 4_000 * FRAME_BYTES
             });
+        });
+    }
+}
+
+#[test]
+fn who_was_not_read_for_long_has_its_time_to_take_what_it_is_told_then() {
+    for seed in 0..5 {
+        routed(seed, 1, Setup::echo(), |mut stage| {
+            stage.clerk.ledger().room = 0;
+            stage.sends(HOG, 1, 2, 0);
+            (0..2 * limits::STALLED_S_MAX).for_each(|_| stage.second());
+            assert_eq!(stage.stats().paused.value(), 1, "the router takes nothing");
+            stage.manners(HOG, Manners::TakesNothing);
+            stage.tell(HOG, Action::Frame(Box::new(welcome())));
+            (0..limits::STALLED_S_MAX / 2).for_each(|_| stage.second());
+            assert_eq!((stage.stats().stalled.value(), stage.stats().connections.value()), (0, 1));
+            (0..limits::STALLED_S_MAX).for_each(|_| stage.second());
+            assert_eq!(stage.stats().stalled.value(), 1, "and no more than that");
         });
     }
 }
@@ -303,6 +322,12 @@ fn wait_for_the_router(bounds: Bounds, payload_bytes: usize, held: impl Fn(&Stat
             assert!(peak < 2 * most, "seed {seed}: {peak} held");
             assert_eq!(stage.stats().connections.value(), SESSIONS as u64, "nobody is ended");
             assert_eq!(stage.stats().bytes_received.value(), received, "nobody is read while it is full");
+            let mut newcomer = Peer::default();
+            (newcomer.sends, newcomer.fin_after) = (head("?user=99", None).into(), true);
+            stage.rig.world.borrow_mut().peers.push(newcomer);
+            stage.turn_until("an answer to who comes now", |stage| {
+                stage.peer(SESSIONS, |peer| peer.received.starts_with(b"HTTP/1.1 503 "))
+            });
             stage.clerk.ledger().room = usize::MAX;
             stage.turn_until("all that was sent is taken", |stage| {
                 (0..SESSIONS).all(|index| stage.taken(index).len() == 2 * SENDS as usize)
