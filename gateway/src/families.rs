@@ -107,7 +107,7 @@ families! {
     "Shards, rings and pools" {
         TURNS = Counter "roost_turns" ["shard"] "" "Turns of the shard's loop";
         COMPLETIONS = Counter "roost_completions" ["shard"] "" "Completions of the kernel that were taken";
-        ASLEEP_SECONDS = Counter "roost_asleep_seconds" ["shard"] "seconds" "Time spent in io_uring_enter, asleep for the most part: what is missing to a second each second is the shard's load";
+        ASLEEP_SECONDS = Counter "roost_asleep_seconds" ["shard"] "seconds" "Time spent in io_uring_enter, asleep for the most part, and looking for work (--busy-poll-us): what is missing to a second each second is the shard's load";
         BACKLOG_REQUESTS = Gauge "roost_backlog_requests" ["shard"] "" "Requests held because the router's queue is full";
         BACKLOG_BYTES = Gauge "roost_backlog_bytes" ["shard"] "bytes" "Memory that these requests take";
         MAILBOX_EFFECTS = Gauge "roost_mailbox_effects" ["shard"] "" "Effects waiting for the shard";

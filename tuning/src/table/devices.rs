@@ -99,7 +99,7 @@ pub const SETTINGS: &[Setting] = &[
         rule: Rule::Judged(busy_poll),
         needs: "as it is",
         why: "Saves microseconds a message by burning a processor while nothing comes. It acts in poll, select and blocking \
-              reads; the gateway sleeps in io_uring, which it does not touch.",
+              reads; the gateway sleeps in io_uring, which it does not touch, and has a --busy-poll-us of its own.",
         cost: "A processor at full load for each thread that polls.",
         source: "kernel: Documentation/networking/napi.rst; man 3 io_uring_register_napi",
     },
