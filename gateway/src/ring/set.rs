@@ -2,6 +2,7 @@
 //!
 //! The first, the home ring, is never closed: the thread sleeps in it, and it polls the listener and the wake-up.
 
+#[path = "further.rs"]
 mod further;
 
 use std::{
