@@ -18,6 +18,16 @@ pub enum BackendKind {
     Echo,
 }
 
+impl BackendKind {
+    /// As it is given.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Echo => "echo",
+        }
+    }
+}
+
 /// Where the listening sockets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketsFrom {

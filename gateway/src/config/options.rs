@@ -96,18 +96,20 @@ pub struct Options {
     #[arg(long)]
     #[serde(default)]
     http_proxy_protocol: bool,
-    /// Take over the sockets of the gateway that runs with the same data folder, if one does, without refusing a client
+    /// Take over the sockets of the gateway that runs with the same data folder, if one does, without refusing a client; same
+    /// addresses and backend, and at least as many shards
     #[arg(long, num_args = 0, default_missing_value = "true")]
     #[serde(skip)]
     takeover: Option<bool>,
-    /// After SIGTERM sessions are sent away for so long at most, and cut after it [default: 30]
+    /// After SIGTERM, or when it is taken over, sessions are sent away for so long at most, and cut after it; 2 to 3600
+    /// [default: 30]
     #[arg(long, value_name = "N")]
     drain_s: Option<u64>,
-    /// After SIGTERM so many sessions are sent away in a second, more only where --drain-s is too short for it [default: 5000]
+    /// So many sessions are sent away in a second then, more only where --drain-s is too short for it [default: 5000]
     #[arg(long, value_name = "N")]
     drain_closes_per_s: Option<u32>,
-    /// A shard without work looks for some so many microseconds before it sleeps: lower latency, at the price of the processor
-    /// [default: 0]
+    /// Before a shard sleeps it looks for work for so many microseconds, 0 to 1000: lower latency where messages come one by one,
+    /// for up to a whole processor while they come [default: 0]
     #[arg(long, value_name = "N")]
     busy_poll_us: Option<u32>,
     #[arg(skip)]

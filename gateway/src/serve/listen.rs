@@ -35,7 +35,7 @@ pub fn open(config: &Config) -> Result<(Sockets, Option<Predecessor>)> {
         return Ok((activated(config, &mut given, &names)?, None));
     }
     if config.sockets == SocketsFrom::Running
-        && let Some((sockets, predecessor)) = takeover::ask(&config.data)?
+        && let Some((sockets, predecessor)) = takeover::ask(config)?
     {
         let ws = sockets.ws.first().map(TcpListener::local_addr).transpose()?;
         agree("--listen", config.listen, ws)?;
@@ -148,7 +148,11 @@ fn listen_alone(address: SocketAddr) -> Result<TcpListener> {
                 thread::sleep(Duration::from_millis(limits::ADDRESS_RETRY_MS));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let waited = format!("{}: it was in use for {} s", explain(address), limits::ADDRESS_S_MAX);
+                let waited = format!(
+                    "{}: it was in use for {} s (a gateway that runs there is taken over with --takeover and its --data)",
+                    explain(address),
+                    limits::ADDRESS_S_MAX
+                );
                 return Err(error).context(waited);
             }
             Err(error) => return Err(error).with_context(|| explain(address)),

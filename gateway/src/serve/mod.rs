@@ -181,7 +181,7 @@ const NO_RING: &str = "io_uring cannot be set up; it needs Linux 6.1 or newer, k
 
 /// Lets a later process take over; a gateway that nobody can take over serves all the same.
 fn open_door(config: &Config, sockets: Sockets, news: mpsc::Sender<News>) -> Option<Door> {
-    Door::open(&config.data, sockets, config.drain_s, news)
+    Door::open(config, sockets, news)
         .inspect_err(|error| {
             tracing::warn!(
                 "no other process can take over from this one: takeover.sock in the data folder: {error}"

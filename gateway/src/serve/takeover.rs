@@ -17,7 +17,7 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,8 +27,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use roost_gateway::limits;
+use anyhow::{Context as _, Result, bail, ensure};
+use roost_gateway::{config::Config, limits};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg, sockopt,
@@ -62,9 +62,15 @@ impl Door {
     ///
     /// # Errors
     /// The socket cannot be made, or another gateway has its own there.
-    pub fn open(data: &Path, sockets: Sockets, drain_s: u64, news: mpsc::Sender<News>) -> io::Result<Self> {
-        let path = data.join(NAME);
-        let folder = File::open(data)?;
+    pub fn open(config: &Config, sockets: Sockets, news: mpsc::Sender<News>) -> io::Result<Self> {
+        let path = config.data.join(NAME);
+        let folder = File::open(&config.data)?;
+        let greeting = format!(
+            "{GREETING} ws={} drain_s={} backend={}\n",
+            sockets.ws.len(),
+            config.drain_s,
+            config.backend.name()
+        );
         if knock(&folder)?.is_some() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
         }
@@ -77,7 +83,7 @@ impl Door {
         let open = Arc::new(AtomicBool::new(true));
         let door = Self { path: path.clone(), open: Arc::clone(&open) };
         let watched = Self { path, open };
-        let watch = move || watched.watch(&listener, sockets, drain_s, &news);
+        let watch = move || watched.watch(&listener, sockets, &greeting, &news);
         thread::Builder::new().name("roost-takeover".to_owned()).spawn(watch)?;
         Ok(door)
     }
@@ -90,13 +96,13 @@ impl Door {
         }
     }
 
-    fn watch(&self, listener: &UnixListener, sockets: Sockets, drain_s: u64, news: &mpsc::Sender<News>) {
+    fn watch(&self, listener: &UnixListener, sockets: Sockets, greeting: &str, news: &mpsc::Sender<News>) {
         for stream in listener.incoming() {
             if stream.is_err() {
                 // No descriptor or no memory: asking again at once is no use.
                 thread::sleep(Duration::from_secs(limits::TICK_S));
             }
-            let handed = stream.and_then(|stream| self.hand_over(stream, &sockets, drain_s));
+            let handed = stream.and_then(|stream| self.hand_over(stream, &sockets, greeting));
             match handed {
                 Ok(stream) => {
                     tracing::info!("another process takes over");
@@ -113,11 +119,10 @@ impl Door {
     }
 
     /// Gives the sockets to who asks, and closes the door when they say that they take them.
-    fn hand_over(&self, mut stream: UnixStream, sockets: &Sockets, drain_s: u64) -> io::Result<UnixStream> {
+    fn hand_over(&self, mut stream: UnixStream, sockets: &Sockets, greeting: &str) -> io::Result<UnixStream> {
         own(&stream)?;
         bound(&stream, Duration::from_secs(limits::TAKEOVER_ANSWER_S))?;
         // In one piece, so that nobody reads half of it.
-        let greeting = format!("{GREETING} ws={} drain_s={drain_s}\n", sockets.ws.len());
         stream.write_all(greeting.as_bytes())?;
         for listener in &sockets.ws {
             send(&stream, WEBSOCKET, listener)?;
@@ -181,22 +186,32 @@ pub struct Predecessor {
 ///
 /// # Errors
 /// It does not answer, or not as expected.
-pub fn ask(data: &Path) -> Result<Option<(Sockets, Predecessor)>> {
+pub fn ask(config: &Config) -> Result<Option<(Sockets, Predecessor)>> {
+    let data = &config.data;
     let folder = File::open(data).with_context(|| format!("{}: cannot be read", data.display()))?;
     let Some(mut stream) = knock(&folder).context("the running gateway cannot be asked")? else {
+        tracing::info!(
+            "--takeover: no gateway answers at {}; this is a plain start",
+            data.join(NAME).display()
+        );
         return Ok(None);
     };
     let asked = own(&stream)
         .and_then(|()| bound(&stream, Duration::from_secs(limits::TAKEOVER_ANSWER_S)))
         .and_then(|()| line(&mut stream));
     let said = asked.context("the running gateway does not hand over its sockets")?;
-    let number = |key: &str| -> Option<u64> {
-        said.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
-    };
-    let (true, Some(count), Some(drain_s)) = (said.starts_with(GREETING), number("ws"), number("drain_s"))
+    let word = |key: &str| said.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let number = |key: &str| -> Option<u64> { word(key)?.parse().ok() };
+    let (true, Some(count), Some(drain_s), Some(backend)) =
+        (said.starts_with(GREETING), number("ws"), number("drain_s"), word("backend"))
     else {
         bail!("the running gateway hands over in another way ({said:?}): stop it and start this one");
     };
+    ensure!(
+        backend == config.backend.name(),
+        "--backend {}: the running gateway has {backend}; take over with the same, or stop it first",
+        config.backend.name()
+    );
     let mut ws = Vec::new();
     for _ in 0..count.min(limits::SHARDS_MAX.into()) {
         ws.push(receive(&stream, WEBSOCKET)?);
@@ -223,6 +238,10 @@ impl Predecessor {
         let patience = Duration::from_secs(self.drain_s + limits::TAKEOVER_CLOSE_S);
         let (begun, told_every) = (Instant::now(), Duration::from_millis(limits::MANAGER_TOLD_MS));
         bound(&self.stream, told_every)?;
+        tracing::info!(
+            "taking over: new clients wait until the running gateway has drained and closed its store, {} s at most",
+            patience.as_secs()
+        );
         while begun.elapsed() < patience {
             manager.busy("took over; waiting until the old process has drained and closed the store");
             match line(&mut self.stream) {

@@ -138,7 +138,7 @@ fn sessions_are_told_to_go_when_another_process_takes_over() {
 }
 
 /// What a start with `--takeover` that fails says.
-fn refused(gateway: &Gateway, ws: &str, shards: &str) -> String {
+fn refused(gateway: &Gateway, ws: &str, shards: &str, more: &[&str]) -> String {
     let http = gateway.http.to_string();
     // One that is not refused would serve until then.
     let ran = Command::new("timeout")
@@ -146,6 +146,7 @@ fn refused(gateway: &Gateway, ws: &str, shards: &str) -> String {
         .arg(gateway_binary().expect("built"))
         .args(["--listen", ws, "--http", &http, "--shards", shards, "--takeover", "--data"])
         .arg(gateway.data())
+        .args(more)
         .output()
         .expect("run");
     assert_eq!(ran.status.code(), Some(2));
@@ -157,8 +158,10 @@ fn who_asks_and_does_not_take_over_changes_nothing() {
     let mut gateway = Gateway::start(&["--auth", "none", "--shards", "2"]).expect("the gateway starts");
     drop(session(&gateway, BOB));
     let mut alice = session(&gateway, ALICE);
-    assert!(refused(&gateway, &gateway.ws.to_string(), "1").contains("--shards 2 is needed"));
-    assert!(refused(&gateway, "127.0.0.1:1", "2").contains("listens on"));
+    assert!(refused(&gateway, &gateway.ws.to_string(), "1", &[]).contains("--shards 2 is needed"));
+    assert!(refused(&gateway, "127.0.0.1:1", "2", &[]).contains("listens on"));
+    let echo = refused(&gateway, &gateway.ws.to_string(), "2", &["--backend", "echo"]);
+    assert!(echo.contains("the running gateway has router"), "{echo}");
     // One who takes the sockets and dies.
     let socket = gateway.data().join("takeover.sock");
     let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(20)\ns.connect(sys.argv[1])\n\
@@ -277,14 +280,14 @@ fn what_can_be_told_of_a_store_is_told_before_the_old_process_ends_and_damage_by
     let mut alice = session(&gateway, ALICE);
     let ours = fs::read(store.join("format")).expect("a copy of the format's number");
     fs::write(store.join("format"), "99\n").expect("written");
-    assert!(refused(&gateway, &ws, "2").contains("has format 99"));
+    assert!(refused(&gateway, &ws, "2", &[]).contains("has format 99"));
     fs::write(store.join("format"), ours).expect("written");
     alice.say(BOB, b"1", b"still here").expect("sent");
     drop(alice);
     // Damage shows only when the store is opened; then neither of them can.
     let damage = store.join("99.jnl");
     fs::create_dir(&damage).expect("made");
-    assert!(refused(&gateway, &ws, "2").contains("is damaged"));
+    assert!(refused(&gateway, &ws, "2", &[]).contains("is damaged"));
     assert_eq!(gateway.wait().expect("it ends").code(), Some(2));
     let said = gateway.said().expect("a log");
     assert!(said.contains("is gone before it served") && said.contains("is damaged"), "{said}");
