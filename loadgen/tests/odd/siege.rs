@@ -89,7 +89,7 @@ fn handshakes_that_never_end_are_ended_by_their_time_or_by_their_number() {
         let (report, gateway) = besiege(&["--backend", "echo", "--handshake-s", "1"], options);
         let attack = attack(&report, "slowloris");
         assert!(number(attack, "ended") > 0, "{attack:#}");
-        assert!(counted(&gateway, "roost_handshakes_timed_out_total") > 0);
+        assert!(counted(&gateway, "roost_handshakes_timed_out_total") >= 30);
         assert_eq!(counted(&gateway, "roost_handshakes_crowded_out_total"), 0);
     });
 }
